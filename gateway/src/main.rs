@@ -1,0 +1,2 @@
+//! The `yett` binary.
+fn main() {}
