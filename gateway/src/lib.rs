@@ -1,1 +1,21 @@
-//! x
+//! Yett, a sidecar-free, eBPF-assisted mTLS gateway. `ARCHITECTURE.md` at the root of the repository is the map.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")
+)]
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod http;
+pub mod listener;
+pub mod model;
+pub mod route;
+pub mod runtime;
+pub mod settings;
+pub mod snapshot;
+pub mod status;
+pub mod telemetry;
+pub mod tls;
+pub mod translate;
+pub mod upstream;

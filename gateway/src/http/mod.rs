@@ -1,0 +1,1 @@
+//! The downstream side of HTTP: from a request to its answer.

@@ -1,0 +1,1 @@
+//! Sockets: bind, accept, reconcile with the snapshot.

@@ -1,0 +1,1 @@
+//! Match order of the specification: which rule a request meets. Pure.

@@ -1,0 +1,1 @@
+//! What the data plane reads: one immutable value per generation.

@@ -1,0 +1,1 @@
+//! Status of objects: kept, shown, written.

@@ -1,0 +1,3 @@
+//! TLS: server material, client verification, accepting, tickets.
+
+pub mod revocation;

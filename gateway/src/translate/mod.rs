@@ -1,0 +1,1 @@
+//! Resources to (Plan, Report): pure and total.
