@@ -10,6 +10,7 @@ pub mod cli;
 pub mod http;
 pub mod listener;
 pub mod model;
+pub mod resources;
 pub mod route;
 pub mod runtime;
 pub mod settings;
