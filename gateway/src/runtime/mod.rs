@@ -1,5 +1,8 @@
 //! Threads and the values they share: workers, publication, drain.
 
+pub mod drain;
 pub mod publish;
+pub mod worker;
 
+pub use drain::{Drain, Drained, Phase};
 pub use publish::Published;
