@@ -1,2 +1,65 @@
-//! x
-fn main() {}
+//! Yett's developer commands, run as `cargo xtask …`: see the demo, run every test, keep the tree tidy, and do what
+//! continuous integration does. Each command names or installs what it needs, shows progress, and prints how long each
+//! stage took.
+#![allow(clippy::print_stdout, reason = "a command-line tool speaks on standard output")]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")
+)]
+
+mod cargo;
+mod ci;
+mod demo;
+mod libtest;
+mod stage;
+mod test;
+mod tidy;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// `cargo xtask`: Yett's developer commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build yett and show the mTLS walk-through against real clients
+    Demo {
+        /// End after the checks, with exit code 0 or 1, instead of serving on
+        #[arg(long)]
+        once: bool,
+        /// Passed on to `yett demo`
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Build everything and run every test
+    Test {
+        /// Passed on to `cargo test`, for example a part of a test's name
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Check import directions, purity, unsafe, lint exceptions and the like
+    Tidy,
+    /// Everything continuous integration checks: fmt, tidy, cargo-deny, clippy, tests
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Demo { once, args } => demo::run(once, &args),
+        Command::Test { args } => test::run(&args),
+        Command::Tidy => tidy::run(),
+        Command::Ci => ci::run(),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
