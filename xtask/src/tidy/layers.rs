@@ -19,7 +19,7 @@ use Nature::{Acting, Pure};
 type Row = (&'static str, Nature, &'static [&'static str]);
 
 const TABLE: &[Row] = &[
-    ("model", Pure, &["gateway_common::reason"]),
+    ("model", Pure, &["gateway_common::Reason", "gateway_common::reason"]),
     ("resources", Pure, &[]),
     ("translate", Pure, &["model", "resources"]),
     ("route", Pure, &["model"]),
@@ -102,10 +102,10 @@ fn row(module: &[String]) -> Option<Row> {
     fitting.max_by_key(|(name, _, _)| name.len()).copied()
 }
 
-/// What of ours a path leads to, without the leading `crate` or `gateway`.
+/// What of ours a path leads to, without the leading `crate`.
 fn ours(path: &[String]) -> Option<Vec<String>> {
     match path.first()?.as_str() {
-        "crate" | "gateway" => Some(path[1..].to_vec()),
+        "crate" => Some(path[1..].to_vec()),
         "gateway_common" => Some(path.to_vec()),
         _ => None,
     }
