@@ -1,1 +1,31 @@
-//! x
+//! The harness of Yett's end-to-end tests: a PKI, a recording backend, real clients and the real
+//! `yett` binary as a child process, all on loopback.
+//!
+//! In comes what a test wants to show (manifests, certificates, requests); out goes what an
+//! outsider can see: answers, alerts, what reached the backend, status files, metrics and log
+//! lines. Nothing here looks into the gateway's private modules.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, and so does what it stands on"
+)]
+
+pub mod backend;
+pub mod binary;
+pub mod client;
+pub mod manifests;
+pub mod metrics;
+pub mod node;
+pub mod pki;
+pub mod ports;
+pub mod scene;
+pub mod tools;
+pub mod wait;
+
+pub use backend::Backend;
+pub use client::{Answer, Curl, Http, OpenSsl, Tls};
+pub use manifests::Site;
+pub use node::Node;
+pub use pki::{Ca, Identity};
+pub use scene::Scene;

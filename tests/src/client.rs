@@ -1,0 +1,40 @@
+//! Clients: curl and openssl as a user would run them, and one of rustls and hyper for what their
+//! command lines cannot express (connections held open, raw certificates, tickets kept aside).
+
+mod curl;
+mod held;
+mod openssl;
+mod tls;
+
+use std::future::Future;
+use std::sync::LazyLock;
+use std::thread;
+
+use tokio::runtime::{Builder, Handle};
+
+pub use curl::{Curl, CurlAnswer};
+pub use held::{Answer, Http, Upload};
+pub use openssl::{OpenSsl, Session};
+pub use tls::{Ended, Link, Tls};
+
+/// The runtime that drives every held connection, on a thread of its own.
+static RUNTIME: LazyLock<Handle> = LazyLock::new(|| {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    let handle = runtime.handle().clone();
+    thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    handle
+});
+
+/// Runs `future` to its end on the calling thread, with the shared runtime's sockets and timers.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    RUNTIME.block_on(future)
+}
+
+/// Runs `future` beside the test.
+pub(crate) fn spawn<F>(future: F) -> tokio::task::JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    RUNTIME.spawn(future)
+}

@@ -1,0 +1,289 @@
+//! The gateway itself: `yett run` as a child process, with its admin listener, status folder and logs.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::metrics::Metrics;
+use crate::{Site, binary, ports, tools, wait};
+
+/// The ports that a test's listeners may name; each is bound elsewhere.
+const LISTENER_PORTS: [u16; 4] = [80, 443, 8080, 8443];
+const LOG_LINES_SHOWN: usize = 80;
+
+/// How a gateway is to be started.
+pub struct Start {
+    config: PathBuf,
+    arguments: Vec<String>,
+    settings: Option<String>,
+}
+
+/// A running gateway; it is killed when dropped.
+pub struct Node {
+    child: Child,
+    work: TempDir,
+    binds: BTreeMap<u16, SocketAddr>,
+    admin: SocketAddr,
+}
+
+impl Start {
+    /// With this argument too.
+    #[must_use]
+    pub fn arg(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// With these process settings, the text of a `yett.toml`.
+    #[must_use]
+    pub fn settings(mut self, toml: &str) -> Self {
+        self.settings = Some(toml.to_owned());
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it ends or does not become ready.
+    pub fn ready(self) -> Node {
+        let mut node = self.spawn();
+        wait::soon("/readyz to answer 200", || {
+            if let Ok(Some(status)) = node.child.try_wait() {
+                panic!("yett ended with {status}:\n{}", node.log());
+            }
+            node.try_admin("/readyz").is_some_and(|(status, _)| status == 200)
+        });
+        node
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn spawn(self) -> Node {
+        let work = TempDir::with_prefix("yett-node-").expect("a folder can be made");
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()));
+        let mut command = Command::new(binary::yett());
+        command.args(["run", "--address", "127.0.0.1", "--config"]).arg(self.config);
+        command.args(["--admin", &admin.to_string()]);
+        command.arg("--admin-socket").arg(work.path().join("admin.sock"));
+        command.arg("--access-log").arg(work.path().join("access.log"));
+        command.arg("--status-dir").arg(work.path().join("status"));
+        let mut binds = BTreeMap::new();
+        for port in LISTENER_PORTS {
+            let bound = ports::free();
+            command.args(["--port-map", &format!("{port}={bound}")]);
+            binds.insert(port, SocketAddr::from((Ipv4Addr::LOCALHOST, bound)));
+        }
+        if let Some(settings) = self.settings {
+            let file = work.path().join("yett.toml");
+            fs::write(&file, settings).expect("the settings can be written");
+            command.arg("--settings").arg(file);
+        }
+        command.args(self.arguments);
+        let log = File::create(work.path().join("stderr")).expect("the log can be made");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let child = command.spawn().expect("yett can be started");
+        Node { child, work, binds, admin }
+    }
+}
+
+impl Node {
+    /// How a gateway is started on a folder of manifests.
+    pub fn on(site: &Site) -> Start {
+        Self::at(site.path())
+    }
+
+    /// How a gateway is started on a path.
+    pub fn at(config: &Path) -> Start {
+        Start { config: config.to_owned(), arguments: Vec::new(), settings: None }
+    }
+
+    /// Where the listeners of this port are reached.
+    pub fn address(&self, port: u16) -> SocketAddr {
+        self.binds[&port]
+    }
+
+    /// Where the listeners of port 443 are reached.
+    pub fn https(&self) -> SocketAddr {
+        self.address(443)
+    }
+
+    /// Where the listeners of port 80 are reached.
+    pub fn http(&self) -> SocketAddr {
+        self.address(80)
+    }
+
+    /// Where the admin listener is reached.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The admin socket's path.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.work.path().join("admin.sock")
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What an admin path answers, as (status, body).
+    ///
+    /// # Panics
+    /// When the admin listener does not answer.
+    pub fn admin(&self, path: &str) -> (u16, String) {
+        self.try_admin(path).unwrap_or_else(|| panic!("the admin listener does not answer {path}"))
+    }
+
+    /// What an admin path answers, if it answers.
+    pub fn try_admin(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(self.admin).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin).ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok()?;
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+        Some((status, if chunked { dechunk(body) } else { body.to_owned() }))
+    }
+
+    /// A scrape.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn metrics(&self) -> Metrics {
+        let (status, text) = self.admin("/metrics");
+        assert_eq!(status, 200, "{text}");
+        Metrics::parse(&text)
+    }
+
+    /// Waits until a metric's sum is at least `least`.
+    pub fn wait_metric(&self, name: &str, labels: &[(&str, &str)], least: f64) {
+        wait::soon(&format!("{name}{labels:?} ≥ {least}"), || self.metrics().sum(name, labels) >= least);
+    }
+
+    /// Makes a change to the configuration and waits until it has been read and acted on.
+    pub fn settle(&self, change: impl FnOnce()) {
+        let reloads = || self.metrics().sum("yett_config_reloads_total", &[]);
+        let before = reloads();
+        change();
+        wait::soon("the change to be read", || reloads() > before);
+    }
+
+    /// What the process wrote to standard error.
+    pub fn log(&self) -> String {
+        fs::read(self.work.path().join("stderr"))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// The access log's path.
+    pub fn access_log_file(&self) -> PathBuf {
+        self.work.path().join("access.log")
+    }
+
+    /// The access log, whole lines only.
+    ///
+    /// # Panics
+    /// When a line is no JSON object.
+    pub fn access_log(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.access_log_file()).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let lines = whole.lines().filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+    }
+
+    /// Waits for the lines of the access log that `pick` picks, until there are `count`.
+    pub fn lines(&self, count: usize, pick: impl Fn(&Value) -> bool) -> Vec<Value> {
+        wait::until(&format!("{count} lines in the access log"), wait::SOON, || {
+            let lines: Vec<Value> = self.access_log().into_iter().filter(|line| pick(line)).collect();
+            (lines.len() >= count).then_some(lines)
+        })
+    }
+
+    /// An object as the status folder shows it, once it does.
+    pub fn status(&self, kind: &str, namespace: &str, name: &str) -> Value {
+        wait::until(&format!("the status of {kind} {namespace}/{name}"), wait::SOON, || {
+            self.try_status(kind, namespace, name)
+        })
+    }
+
+    /// An object as the status folder shows it.
+    pub fn try_status(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
+        let file = self.work.path().join("status").join(format!("{kind}.{namespace}.{name}.yaml"));
+        serde_saphyr::from_str(&fs::read_to_string(file).ok()?).ok()
+    }
+
+    /// Runs another `yett` command against this one's admin socket.
+    ///
+    /// # Panics
+    /// When it cannot be started or fails.
+    pub fn yett(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(binary::yett());
+        tools::run(command.args(arguments).arg("--admin-socket").arg(self.admin_socket()))
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        // The shell's own kill: a small machine has no other.
+        tools::run(Command::new("sh").args(["-c", &format!("kill -{name} {}", self.id())]));
+    }
+
+    /// Whether the process runs.
+    pub fn alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits until the process has ended.
+    pub fn ended(&mut self, limit: Duration) -> ExitStatus {
+        wait::until("the gateway to end", limit, || self.child.try_wait().ok().flatten())
+    }
+
+    /// How much memory the process holds, in bytes.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("its size is a number") * 1024
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        if thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n");
+            eprintln!("the gateway's log ends so:\n{tail}");
+        }
+    }
+}
+
+fn dechunk(mut rest: &str) -> String {
+    let mut body = String::new();
+    while let Some((size, tail)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
+        if size == 0 {
+            break;
+        }
+        body.push_str(tail.get(..size).unwrap_or(tail));
+        rest = tail.get(size + 2..).unwrap_or_default();
+    }
+    body
+}
