@@ -1,0 +1,27 @@
+//! `yett run`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::Failure;
+use super::settings::Flags;
+
+/// The arguments of `yett run`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Serves until told to stop.
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let settings = arguments.flags.layers()?.settings().map_err(Failure::input)?;
+    if settings.config.is_empty() {
+        return Err(Failure::input(anyhow::anyhow!(
+            "nothing to serve: name files or directories with --config PATH (`yett demo` shows a complete setup)"
+        )));
+    }
+    crate::app::run(settings).map_err(Failure::operation)?;
+    Ok(ExitCode::SUCCESS)
+}

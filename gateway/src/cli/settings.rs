@@ -1,0 +1,128 @@
+//! The settings flags, shared by the commands that need settings, and `yett settings`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::Failure;
+use crate::settings::{Layers, SettingsError};
+
+/// Flags that set a setting. Each is as well a key of the settings file and a `YETT_…` variable.
+#[derive(Debug, Default, Args)]
+pub(super) struct Flags {
+    /// File with settings (TOML)
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// File or directory with manifests; repeatable
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    config: Vec<String>,
+    /// Address to listen on where a Gateway names none; repeatable [default: every address of the machine]
+    #[arg(long, value_name = "ADDRESS")]
+    address: Vec<String>,
+    /// Bind another port than the listener's; repeatable
+    #[arg(long, value_name = "443=8443")]
+    port_map: Vec<String>,
+    /// Worker threads [default: one for each CPU]
+    #[arg(long, value_name = "NUMBER")]
+    workers: Option<String>,
+    /// Admin listener, or `off` [default: 127.0.0.1:9911]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin: Option<String>,
+    /// Admin socket, or `off` [default: /run/yett/admin.sock]
+    #[arg(long, value_name = "PATH")]
+    admin_socket: Option<String>,
+    /// Access log: a file, `stdout` or `off` [default: stdout]
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<String>,
+    /// Directory that gets the status of every object as YAML
+    #[arg(long, value_name = "DIR")]
+    status_dir: Option<String>,
+    /// Filter of the operational log [default: info]
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// How long a drain may take [default: 30s]
+    #[arg(long, value_name = "SPAN")]
+    drain_timeout: Option<String>,
+    /// How long to go on accepting, unready, before a drain begins [default: 0s]
+    #[arg(long, value_name = "SPAN")]
+    drain_delay: Option<String>,
+    /// Network whose `x-forwarded-*` is believed; repeatable
+    #[arg(long = "trusted-proxy", value_name = "CIDR")]
+    trusted_proxies: Vec<String>,
+    /// Any other setting by its name, as in `limits.handshake_timeout=5s`; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Flags {
+    /// Gathers all layers: defaults, the settings file, `YETT_*` variables, flags.
+    pub(super) fn layers(&self) -> Result<Layers, Failure> {
+        let mut layers = Layers::default();
+        if let Some(path) = &self.settings {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the settings file {}", path.display()))
+                .map_err(Failure::input)?;
+            layers.file(path.clone(), &text).map_err(Failure::input)?;
+        }
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok().filter(|name| name.starts_with("YETT_"))?;
+            Some((name, value.to_string_lossy().into_owned()))
+        });
+        for (name, value) in variables {
+            layers.variable(&name, &value).map_err(Failure::input)?;
+        }
+        self.lay_over(&mut layers).map_err(Failure::input)?;
+        Ok(layers)
+    }
+
+    fn lay_over(&self, layers: &mut Layers) -> Result<(), SettingsError> {
+        let one = |value: &Option<String>| value.iter().cloned().collect::<Vec<_>>();
+        for (flag, key, texts) in [
+            ("--config", "config", self.config.clone()),
+            ("--address", "address", self.address.clone()),
+            ("--port-map", "port_map", self.port_map.clone()),
+            ("--workers", "workers", one(&self.workers)),
+            ("--admin", "admin", one(&self.admin)),
+            ("--admin-socket", "admin_socket", one(&self.admin_socket)),
+            ("--access-log", "access_log", one(&self.access_log)),
+            ("--status-dir", "status_dir", one(&self.status_dir)),
+            ("--log", "log", one(&self.log)),
+            ("--drain-timeout", "drain_timeout", one(&self.drain_timeout)),
+            ("--drain-delay", "drain_delay", one(&self.drain_delay)),
+            ("--trusted-proxy", "trusted_proxies", self.trusted_proxies.clone()),
+        ] {
+            if !texts.is_empty() {
+                layers.flag(flag, key, &texts)?;
+            }
+        }
+        self.set.iter().try_for_each(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            layers.flag("--set", key, &[value.to_owned()])
+        })
+    }
+}
+
+/// The arguments of `yett settings`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Prints every setting with its value and where it came from.
+pub(super) fn print(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let layers = arguments.flags.layers()?;
+    layers.settings().map_err(Failure::input)?;
+    let width = layers.entries().map(|(key, _, _)| key.len()).max().unwrap_or(0);
+    let mut out = io::stdout().lock();
+    for (key, value, origin) in layers.entries() {
+        // A reader that has gone (`| head`) wants no more lines and no complaint.
+        if writeln!(out, "{key:width$} = {value}   # {origin}").is_err() {
+            break;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
