@@ -86,6 +86,10 @@ pub struct PathCertificate {
     pub serial: Serial,
     /// notAfter, Unix seconds.
     pub not_after: i64,
+    /// Every GeneralName of every fullName of its cRLDistributionPoints, DER (RFC 5280 §4.2.1.13), as
+    /// `tls::revocation::crl::distribution_points` reads them; empty without the extension. A CRL that is for one
+    /// distribution point alone covers the certificates that name this point.
+    pub distribution_points: Vec<Box<[u8]>>,
 }
 
 /// A certification path that has been verified up to a trust anchor: leaf first, without the self-issued anchor.
