@@ -87,11 +87,12 @@ fn module_of(file: &str) -> Option<Vec<String>> {
     Some(module)
 }
 
-/// Test code that no attribute of its own file marks.
+/// Test code that no attribute of its own file marks: `tests.rs` and `…_tests.rs` beside what they test, and the
+/// directories of integration tests and benchmarks.
 fn is_test_file(file: &str) -> bool {
-    let beside_code = file.ends_with("/tests.rs")
-        || file.split('/').rev().skip(1).any(|part| part == "tests" || part == "benches");
-    beside_code || file.starts_with("tests/")
+    let mut directories = file.split('/').rev().skip(1);
+    let beside_code = file.ends_with("/tests.rs") || file.ends_with("_tests.rs");
+    beside_code || directories.any(|directory| directory == "tests" || directory == "benches")
 }
 
 #[derive(Clone, Copy)]
