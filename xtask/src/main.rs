@@ -10,8 +10,6 @@
 mod cargo;
 mod ci;
 mod demo;
-#[cfg(test)]
-mod docs;
 mod libtest;
 mod stage;
 mod test;

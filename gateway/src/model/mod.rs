@@ -3,7 +3,6 @@
 //! plan; the data plane reads the snapshot.
 
 pub mod backend;
-pub mod crl;
 pub mod identity;
 pub mod listener;
 pub mod name;
@@ -17,7 +16,6 @@ pub mod verdict;
 pub use gateway_common::Reason;
 
 pub use backend::{Backend, BackendKey, BackendProtocol, Endpoint};
-pub use crl::{CrlEntry, CrlHolders, CrlNumber, CrlScope};
 pub use identity::Identity;
 pub use listener::{
     CertificateChain, ClientValidation, Frontend, FrontendId, Listener, Protocol, TlsTermination,
@@ -30,4 +28,4 @@ pub use route::{Action, Filter, HeaderEdit, PathMatch, RequestMatch, Rule};
 pub use trust::{
     CrlMaterial, IssuerCertificate, IssuerId, PathCertificate, Serial, TrustBundle, VerifiedPath,
 };
-pub use verdict::{Refusal, Revocation, RevocationReason, RevocationStatus};
+pub use verdict::{Refusal, RevocationReason, RevocationStatus};

@@ -1,3 +1,17 @@
 //! TLS: server material, client verification, accepting, tickets.
 
+mod certificate;
+mod chains;
+pub mod identity;
+mod path_error;
+#[cfg(test)]
+pub(crate) mod pki;
+mod provider;
 pub mod revocation;
+pub mod trust;
+
+pub use chains::{CHAIN_CACHE_ENTRIES_MAX, VerifiedChain};
+pub use identity::identity_of;
+pub use path_error::PathError;
+pub use provider::provider;
+pub use trust::{TrustDomain, TrustError};

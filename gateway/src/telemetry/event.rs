@@ -1,5 +1,0 @@
-//! Named happenings.
-
-/// Keeps repeated happenings apart.
-#[derive(Debug, Default)]
-pub struct Throttle;

@@ -1,1 +1,0 @@
-//! The operational log on standard error.
