@@ -10,6 +10,8 @@
 mod cargo;
 mod ci;
 mod demo;
+#[cfg(test)]
+mod docs;
 mod libtest;
 mod stage;
 mod test;

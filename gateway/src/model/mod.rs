@@ -3,6 +3,7 @@
 //! plan; the data plane reads the snapshot.
 
 pub mod backend;
+pub mod crl;
 pub mod identity;
 pub mod listener;
 pub mod name;
@@ -16,6 +17,7 @@ pub mod verdict;
 pub use gateway_common::Reason;
 
 pub use backend::{Backend, BackendKey, BackendProtocol, Endpoint};
+pub use crl::{CrlEntry, CrlHolders, CrlNumber, CrlScope};
 pub use identity::Identity;
 pub use listener::{
     CertificateChain, ClientValidation, Frontend, FrontendId, Listener, Protocol, TlsTermination,
@@ -28,4 +30,4 @@ pub use route::{Action, Filter, HeaderEdit, PathMatch, RequestMatch, Rule};
 pub use trust::{
     CrlMaterial, IssuerCertificate, IssuerId, PathCertificate, Serial, TrustBundle, VerifiedPath,
 };
-pub use verdict::{Refusal, RevocationReason, RevocationStatus};
+pub use verdict::{Refusal, Revocation, RevocationReason, RevocationStatus};

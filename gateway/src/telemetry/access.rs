@@ -1,0 +1,188 @@
+//! The access log: one JSON object a line for every request and every refused handshake, schema `"v":1`.
+//!
+//! An [`Outcome`] is begun with a request's head, told along the way what becomes of it, and writes its line and counts
+//! once when it is dropped, so that no path forgets, not even the one on which the client goes away. A
+//! [`HandshakeOutcome`] does the same for a handshake. Field names are those of the documentation; a field that is not
+//! known is left out. Nothing secret is written: no header values but `host` and the request id, no query values unless
+//! asked for.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::model::Identity;
+
+mod handshake;
+mod json;
+mod request;
+mod sink;
+
+pub use handshake::HandshakeOutcome;
+pub use request::Outcome;
+pub use sink::{ACCESS_LOG_BUFFER_BYTES_MAX, ACCESS_LOG_GATHER_MS, AccessTarget, Lines};
+
+use super::labels::TlsVersion;
+use super::metrics::Metrics;
+use json::Object;
+use sink::Sink;
+
+/// How much of a path and of a name from the wire is logged.
+const TEXT_BYTES_MAX: usize = 2048;
+
+/// Takes lines; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    sink: Sink,
+    query_values: bool,
+    connections: Arc<AtomicU64>,
+}
+
+impl AccessLog {
+    /// Opens the target and starts the writer thread.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or the thread cannot be started.
+    pub fn start(target: &AccessTarget, metrics: &Arc<Metrics>) -> io::Result<Self> {
+        Ok(Self::on(Sink::start(target, metrics)?))
+    }
+
+    /// A log that keeps its lines in memory.
+    pub fn in_memory(metrics: &Arc<Metrics>) -> (Self, Lines) {
+        let (sink, lines) = Sink::in_memory(metrics);
+        (Self::on(sink), lines)
+    }
+
+    fn on(sink: Sink) -> Self {
+        // The time of the start keeps numbers apart across restarts.
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Self { sink, query_values: false, connections: Arc::new(AtomicU64::new(started << 32)) }
+    }
+
+    /// Writes query values as they are; the default redacts them.
+    #[must_use]
+    pub fn with_query_values(mut self, shown: bool) -> Self {
+        self.query_values = shown;
+        self
+    }
+
+    /// A number for a new connection.
+    pub fn connection_id(&self) -> ConnectionId {
+        ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Has the file opened again, after a rotation.
+    pub fn reopen(&self) {
+        self.sink.reopen();
+    }
+
+    /// Writes what waits and ends; gives up at the deadline. Blocks.
+    pub fn close(&self, deadline: Instant) {
+        self.sink.close(deadline);
+    }
+}
+
+/// Tells the connections of a process apart; shown as 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(u64);
+
+impl std::fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What stays the same for all requests of a connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its number.
+    pub id: ConnectionId,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Our address.
+    pub local: SocketAddr,
+    /// Present exactly on TLS connections.
+    pub tls: Option<TlsFacts>,
+    /// The client's certificate, if it sent one.
+    pub client: Option<Client>,
+}
+
+impl Connection {
+    /// A connection without TLS.
+    pub fn cleartext(id: ConnectionId, peer: SocketAddr, local: SocketAddr) -> Self {
+        Self { id, peer, local, tls: None, client: None }
+    }
+}
+
+/// Who the client says it is.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// What its leaf certificate says.
+    pub identity: Arc<Identity>,
+    /// Whether a path to a trust anchor was verified. Without one `client.identity` is not logged.
+    pub verified: bool,
+}
+
+/// What a handshake agreed on.
+#[derive(Clone, Debug)]
+pub struct TlsFacts {
+    /// The protocol version.
+    pub version: TlsVersion,
+    /// Cipher suite, IANA's name.
+    pub cipher: Option<&'static str>,
+    /// Key exchange group, IANA's name.
+    pub group: Option<&'static str>,
+    /// Whether a session was resumed.
+    pub resumed: bool,
+    /// The server name that the client asked for.
+    pub sni: Option<Arc<str>>,
+    /// From the first byte to the end of the handshake.
+    pub handshake: Duration,
+}
+
+/// The members that every line begins with.
+fn head(object: &mut Object<'_>, kind: &str, at: SystemTime, listener: &str) {
+    object.number("v", 1);
+    object.plain("ts", |out| timestamp(out, at));
+    object.text("kind", kind);
+    object.text("listener", listener);
+}
+
+fn connection(object: &mut Object<'_>, id: ConnectionId, peer: SocketAddr, client: Option<&Client>) {
+    object.object("connection", |object| {
+        object.plain("id", |out| id.0.to_be_bytes().iter().for_each(|byte| json::hex(out, *byte)));
+    });
+    object.object("client", |object| {
+        object.plain("addr", |out| {
+            // Writing into memory cannot fail.
+            let _ = io::Write::write_fmt(out, format_args!("{peer}"));
+        });
+        if let Some(Client { identity, verified }) = client {
+            if *verified {
+                object.text("identity", cut(&identity.name));
+            }
+            object.text("subject", cut(&identity.subject));
+            object.text("issuer", cut(&identity.issuer));
+            object.text("serial", cut(&identity.serial));
+            object.text("fingerprint", &identity.fingerprint);
+            object.boolean("verified", *verified);
+        }
+    });
+}
+
+/// RFC 3339, UTC, milliseconds.
+fn timestamp(out: &mut Vec<u8>, at: SystemTime) {
+    static PRINTER: jiff::fmt::temporal::DateTimePrinter =
+        jiff::fmt::temporal::DateTimePrinter::new().precision(Some(3));
+    let at = jiff::Timestamp::try_from(at).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    // Writing into memory cannot fail.
+    let _ = PRINTER.print_timestamp(&at, out);
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
+}
+
+#[cfg(test)]
+mod tests;

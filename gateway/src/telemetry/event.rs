@@ -1,0 +1,5 @@
+//! Named happenings.
+
+/// Keeps repeated happenings apart.
+#[derive(Debug, Default)]
+pub struct Throttle;

@@ -1,0 +1,1 @@
+//! The operational log on standard error.
