@@ -8,6 +8,15 @@ pub const SOON: Duration = Duration::from_secs(20);
 
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Lets other processes go on before the next look.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "waiting for another process means looking again, and this is the place"
+)]
+fn pause() {
+    thread::sleep(PAUSE);
+}
+
 /// Polls `probe` until it returns something.
 ///
 /// # Panics
@@ -19,7 +28,7 @@ pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T
             return found;
         }
         assert!(Instant::now() < deadline, "waited {limit:?} in vain for: {what}");
-        thread::sleep(PAUSE);
+        pause();
     }
 }
 
@@ -39,6 +48,6 @@ pub fn throughout(what: &str, span: Duration, mut probe: impl FnMut() -> bool) {
     let end = Instant::now() + span;
     while Instant::now() < end {
         assert!(probe(), "did not hold for {span:?}: {what}");
-        thread::sleep(PAUSE);
+        pause();
     }
 }

@@ -1,2 +1,22 @@
 //! Yett's promises, one file each, shown with real clients against the real binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod admin;
+mod bodies;
+mod drain;
+mod fallback;
+mod gateway_answers;
+mod handshake_refusals;
+mod headers;
+mod limits;
+mod observe;
+mod open_connections;
+mod ports_and_names;
+mod reload;
+mod resumption;
+mod revocation;
+mod revocation_lists;
+mod routing;
+mod tls;
+mod uploads;
+mod walkthrough;

@@ -1,0 +1,70 @@
+//! A refused client in mid-upload still reads why.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use gateway_tests::Scene;
+use tempfile::TempDir;
+
+const UPLOADS: usize = 200;
+const UPLOAD_BYTES: u64 = 10_000_000;
+const CLIENTS: usize = 3;
+
+fn file(folder: &TempDir) -> PathBuf {
+    let path = folder.path().join("upload");
+    // A hole reads as zeros.
+    File::create(&path).unwrap().set_len(UPLOAD_BYTES).unwrap();
+    path
+}
+
+fn every_upload_reads_400(http: &str) {
+    let scene = Scene::start();
+    let mallory = scene.ca.client("mallory");
+    scene.publish(&scene.ca.crl().number(2).revoke(&mallory).pem());
+    let folder = TempDir::new().unwrap();
+    let (file, next) = (file(&folder), AtomicUsize::new(0));
+    let work = || {
+        while next.fetch_add(1, Ordering::Relaxed) < UPLOADS {
+            let answer = scene.curl(&mallory).arg(http).upload(&file).get("https://gw.test/sink");
+            assert_eq!(answer.status, 400, "{answer:?}");
+            assert_eq!(answer.json()["reason"], "certificate_revoked", "{answer:?}");
+        }
+    };
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(work)).collect();
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    });
+    assert_eq!(scene.backend.count(), 0, "a revoked client's upload reached the backend");
+    scene.node.lines(UPLOADS, |line| line["reason"] == "certificate_revoked");
+}
+
+#[test]
+fn two_hundred_uploads_of_a_revoked_client_read_400_over_http_1() {
+    every_upload_reads_400("--http1.1");
+}
+
+#[test]
+fn two_hundred_uploads_of_a_revoked_client_read_400_over_http_2() {
+    every_upload_reads_400("--http2");
+}
+
+#[test]
+fn an_upload_that_the_route_refuses_reads_404() {
+    let stage = gateway_tests::scene::Stage::new();
+    let rules = serde_json::json!([{
+        "matches": [{"path": {"type": "PathPrefix", "value": "/only"}}],
+        "backendRefs": [{"name": "echo", "port": 80}],
+    }]);
+    stage.site.apply(gateway_tests::manifests::route("all", "gw", &rules));
+    let scene = stage.start();
+    let folder = TempDir::new().unwrap();
+    let file = file(&folder);
+    for http in ["--http1.1", "--http2"] {
+        for _ in 0..5 {
+            let answer = scene.curl(&scene.alice).arg(http).upload(&file).get("https://gw.test/sink");
+            assert_eq!((answer.status, answer.reason()), (404, "route_not_found"), "{answer:?}");
+        }
+    }
+}
