@@ -14,6 +14,7 @@ fn every_reason_stands_in_the_operations_guide_and_no_other() {
         assert!(OPERATIONS.lines().any(|line| line == row), "docs/operations.md lacks the row {row}");
     }
     let answers = OPERATIONS.split("## What Yett itself answers").nth(1).unwrap();
-    let rows = answers.lines().filter(|line| line.starts_with("| `") && !line.contains("yett-reason")).count();
+    let rows =
+        answers.lines().filter(|line| line.starts_with("| `") && !line.contains("yett-reason")).count();
     assert_eq!(rows, Reason::ALL.len(), "docs/operations.md lists reasons that no longer exist");
 }

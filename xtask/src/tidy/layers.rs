@@ -28,7 +28,7 @@ const TABLE: &[Row] = &[
     ("telemetry", Acting, &["model"]),
     ("runtime", Acting, &["model", "telemetry"]),
     ("runtime::place", Pure, &["model"]),
-    ("tls", Acting, &["model", "runtime::publish", "telemetry"]),
+    ("tls", Acting, &["model", "runtime::publish", "runtime::Published", "telemetry"]),
     ("tls::revocation::crl", Pure, &["model"]),
     ("tls::revocation::ocsp", Pure, &["model"]),
     ("tls::revocation::index", Pure, &["model"]),
@@ -47,7 +47,7 @@ const TABLE: &[Row] = &[
     ("source", Acting, &["resources", "model", "telemetry"]),
     ("status", Acting, &["model", "resources", "telemetry"]),
     ("address", Acting, &["model", "resources", "telemetry"]),
-    ("admin", Acting, &["model", "runtime::publish", "telemetry"]),
+    ("admin", Acting, &["model", "runtime::publish", "runtime::Published", "telemetry"]),
     // The composition root and the commands know everything; nobody knows them.
     ("app", Acting, EVERYTHING),
     ("cli", Acting, EVERYTHING),

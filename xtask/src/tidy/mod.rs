@@ -92,15 +92,18 @@ pub(crate) fn check() -> Result<()> {
 
 /// Every finding in a tree, sorted by place.
 fn examine(root: &Path) -> Result<Vec<Finding>> {
+    let files = tree::files(root)?;
+    let test_places = test_places(&files);
     let mut findings = Vec::new();
-    for file in tree::files(root)? {
+    for file in &files {
         let mut add = |line, rule, said| findings.push(Finding { file: file.path.clone(), line, rule, said });
-        tree::words(&file, &mut add);
+        tree::words(file, &mut add);
         if file.path.ends_with("Cargo.toml") {
-            lints::manifest(&file, &mut add);
+            lints::manifest(file, &mut add);
         }
-        if file.path.extension().is_some_and(|extension| extension == "rs") {
-            match Source::read(&file.path, &file.text) {
+        if file.is_rust() {
+            let test = test_places.iter().any(|place| file.path.starts_with(place));
+            match Source::read(&file.path, &file.text, test) {
                 Ok(source) => {
                     layers::imports(&source, &mut add);
                     layers::purity(&source, &mut add);
@@ -113,6 +116,13 @@ fn examine(root: &Path) -> Result<Vec<Finding>> {
     }
     findings.sort();
     Ok(findings)
+}
+
+/// Where the modules are that some file declares for tests only.
+fn test_places(files: &[tree::File]) -> Vec<PathBuf> {
+    let rust = files.iter().filter(|file| file.is_rust());
+    let sources = rust.filter_map(|file| Source::read(&file.path, &file.text, false).ok());
+    sources.flat_map(|source| source.test_places).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! One Rust file as facts: the paths it names, and where it is unsafe, panics, or turns a lint off. Each fact knows its
 //! line and whether it stands in test code.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
@@ -21,6 +21,8 @@ pub(super) struct Source {
     pub(super) panics: Vec<Fact<String>>,
     /// Lines of product code: neither test code nor whole-line comments.
     pub(super) own_lines: usize,
+    /// Files and directories that modules declared for tests only may live in, within the tree.
+    pub(super) test_places: Vec<PathBuf>,
 }
 
 /// Something found, and where.
@@ -39,11 +41,11 @@ pub(super) struct Unreadable {
 }
 
 impl Source {
-    /// Reads a file.
+    /// Reads a file; `test` where another file declares it for tests only.
     ///
     /// # Errors
     /// When it is not a sequence of Rust tokens.
-    pub(super) fn read(path: &Path, text: &str) -> Result<Source, Unreadable> {
+    pub(super) fn read(path: &Path, text: &str, test: bool) -> Result<Source, Unreadable> {
         let stream: TokenStream = text.parse().map_err(|error: proc_macro2::LexError| Unreadable {
             line: error.span().start().line,
             said: error.to_string(),
@@ -59,11 +61,12 @@ impl Source {
                 exceptions: Vec::new(),
                 panics: Vec::new(),
                 own_lines: 0,
+                test_places: Vec::new(),
                 file,
             },
             test_lines: Vec::new(),
         };
-        let state = State { test: is_test_file(&walk.source.file), panics_excepted: false };
+        let state = State { test: test || in_test_directory(&walk.source.file), panics_excepted: false };
         walk.stream(stream, state);
         let Walk { mut source, test_lines, .. } = walk;
         if !state.test {
@@ -87,12 +90,25 @@ fn module_of(file: &str) -> Option<Vec<String>> {
     Some(module)
 }
 
-/// Test code that no attribute of its own file marks: `tests.rs` and `…_tests.rs` beside what they test, and the
-/// directories of integration tests and benchmarks.
-fn is_test_file(file: &str) -> bool {
-    let mut directories = file.split('/').rev().skip(1);
-    let beside_code = file.ends_with("/tests.rs") || file.ends_with("_tests.rs");
-    beside_code || directories.any(|directory| directory == "tests" || directory == "benches")
+/// Integration tests and benchmarks, which no attribute marks.
+fn in_test_directory(file: &str) -> bool {
+    file.split('/').rev().skip(1).any(|directory| directory == "tests" || directory == "benches")
+}
+
+/// Where the file of `mod name;` may be: beside `mod.rs` and its like, else below a directory of the file's own name.
+fn places_of(file: &str, name: &str, path: Option<String>) -> Vec<PathBuf> {
+    let file = Path::new(file);
+    let beside = file.parent().unwrap_or(Path::new(""));
+    if let Some(path) = path {
+        return vec![beside.join(path)];
+    }
+    let stem = file.file_stem().unwrap_or_default();
+    let below = if ["mod", "lib", "main"].iter().any(|root| stem == *root) {
+        beside.into()
+    } else {
+        beside.join(stem)
+    };
+    vec![below.join(format!("{name}.rs")), below.join(name)]
 }
 
 #[derive(Clone, Copy)]
@@ -163,6 +179,12 @@ impl Walk {
             && let (Some(first), Some(last)) = (tokens.first(), tokens.get(end - 1))
         {
             self.test_lines.push((first.span().start().line, last.span().end().line));
+            let declared =
+                tokens[at..end].iter().skip_while(|token| !is_word(token, "mod")).collect::<Vec<_>>();
+            if let [_, TokenTree::Ident(name), TokenTree::Punct(_)] = declared.as_slice() {
+                let places = places_of(&self.source.file, &name.to_string(), path_given(&tokens[..at]));
+                self.source.test_places.extend(places);
+            }
         }
         self.tokens(&tokens[at..end], state);
         end
@@ -333,6 +355,24 @@ fn attribute(tokens: &[TokenTree]) -> Option<(&Group, bool)> {
         }
         _ => None,
     }
+}
+
+/// What `#[path = "…"]` says, among an item's attributes.
+fn path_given(attributes: &[TokenTree]) -> Option<String> {
+    attributes.iter().find_map(|token| {
+        let TokenTree::Group(group) = token else { return None };
+        let inner: Vec<TokenTree> = group.stream().into_iter().collect();
+        match inner.as_slice() {
+            [key, _, TokenTree::Literal(path)] if is_word(key, "path") => {
+                Some(path.to_string().trim_matches('"').to_owned())
+            }
+            _ => None,
+        }
+    })
+}
+
+fn is_word(token: &TokenTree, word: &str) -> bool {
+    matches!(token, TokenTree::Ident(found) if found == word)
 }
 
 fn ends_item(token: &TokenTree) -> bool {

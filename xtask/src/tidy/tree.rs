@@ -14,6 +14,13 @@ pub(super) struct File {
     pub(super) text: String,
 }
 
+impl File {
+    /// Whether it is Rust, by its name.
+    pub(super) fn is_rust(&self) -> bool {
+        self.path.extension().is_some_and(|extension| extension == "rs")
+    }
+}
+
 /// What holds no text of ours: build results, version control, and the fixtures that break rules on purpose.
 const SKIPPED: &[&str] = &["target", ".git", ".tools", "prebuilt", "xtask/fixtures/tidy"];
 
