@@ -1,5 +1,8 @@
 //! What the documents list is what the code has.
 
+use std::collections::BTreeSet;
+use std::fs;
+
 use gateway_common::Reason;
 
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
@@ -17,4 +20,25 @@ fn every_reason_stands_in_the_operations_guide_and_no_other() {
     let rows =
         answers.lines().filter(|line| line.starts_with("| `") && !line.contains("yett-reason")).count();
     assert_eq!(rows, Reason::ALL.len(), "docs/operations.md lists reasons that no longer exist");
+}
+
+#[test]
+fn every_metric_stands_in_the_operations_guide_and_no_other() {
+    let directory = crate::cargo::root().join("gateway/src/telemetry/metrics");
+    let mut files = vec![directory.with_extension("rs")];
+    files.extend(fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()));
+    let registered: BTreeSet<String> = files
+        .iter()
+        .filter(|file| !file.ends_with("tests.rs"))
+        .flat_map(|file| names(&fs::read_to_string(file).unwrap(), '"'))
+        .collect();
+    let table = OPERATIONS.lines().filter(|line| line.starts_with("| `yett_"));
+    let documented: BTreeSet<String> = table.flat_map(|line| names(line, '`')).collect();
+    assert_eq!(documented, registered, "docs/operations.md on the left, gateway/src/telemetry on the right");
+}
+
+/// The whole texts between two marks that are names of ours.
+fn names(text: &str, mark: char) -> Vec<String> {
+    let name = |text: &&str| text.len() > "yett_".len() && text.starts_with("yett_") && !text.contains('{');
+    text.split(mark).filter(name).map(str::to_owned).collect()
 }

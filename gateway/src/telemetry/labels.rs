@@ -1,6 +1,6 @@
 //! Label values of metrics: closed enums, so that nothing from the wire ever becomes a label.
 
-use gateway_common::Reason;
+use crate::model::Reason;
 
 use crate::model::RevocationStatus;
 

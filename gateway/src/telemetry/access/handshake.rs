@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use gateway_common::Reason;
+use crate::model::Reason;
 use rustls::AlertDescription;
 
 use super::json::Object;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use gateway_common::Reason;
+use crate::model::Reason;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, Uri, Version, header};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_common::Reason;
+use crate::model::Reason;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::http::common_code;
