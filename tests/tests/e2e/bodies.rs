@@ -95,7 +95,7 @@ fn a_body_that_the_backend_breaks_off_looks_broken() {
         assert_ne!(answer.exit, 0, "{http}: a cut body ended cleanly: {answer:?}");
         assert_eq!(answer.status, 200, "{http}: {answer:?}");
     }
-    let lines = scene.node.lines(2, |line| line["path"] == "/cut");
+    let lines = scene.node.lines(2, |line| line["http"]["path"] == "/cut");
     assert!(lines.iter().all(|line| line["reason"] == "upstream_body_cut"), "{lines:?}");
 }
 

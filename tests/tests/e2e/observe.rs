@@ -187,8 +187,8 @@ fn the_access_log_has_one_line_for_each_request_and_each_refused_handshake() {
     }
     let served = lines.iter().find(|line| line["status"] == 200).expect("the request that was served");
     assert_eq!(served["http"]["method"], "GET");
-    assert_eq!(served["host"], "gw.test");
-    assert_eq!(served["path"], "/");
+    assert_eq!(served["http"]["host"], "gw.test");
+    assert_eq!(served["http"]["path"], "/");
     assert_eq!(served["sni"], "gw.test");
     assert!(served["tls"]["version"].as_str().is_some_and(|version| version.contains("1.3")), "{served}");
     assert_eq!(served["tls"]["resumed"], false);
