@@ -358,3 +358,55 @@ fn hop(response: Builder) -> Builder {
         .header("proxy-connection", "keep-alive")
         .header("x-kept", "yes")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Curl, Http};
+
+    #[test]
+    fn each_path_answers_as_it_says() {
+        let backend = Backend::named("b");
+        let ask = |path: &str| Curl::to(backend.address()).get(&format!("http://b.test{path}"));
+        let echo = ask("/any?x=1");
+        assert_eq!((echo.exit, echo.status), (0, 200));
+        assert_eq!((&echo.json()["target"], &echo.json()["served_by"]), (&json!("/any?x=1"), &json!("b")));
+        assert_eq!(ask("/status/418").status, 418);
+        assert_eq!(ask("/bytes/40000").body.len(), 40_000);
+        assert_ne!(ask("/cut").exit, 0);
+        assert_eq!(ask("/hop").header("x-internal"), ["secret"]);
+        assert_eq!(backend.count(), 5);
+    }
+
+    #[test]
+    fn bodies_and_trailers_are_written_down() {
+        let backend = Backend::start();
+        let connection = Http::clear(backend.address());
+        let mut upload = connection.upload("/sink", &[("trailer", "x-end")]);
+        upload.piece("abc").unwrap();
+        backend.wait_for(1);
+        assert!(!backend.last().complete);
+        let mut fields = HeaderMap::new();
+        fields.insert("x-end", HeaderValue::from_static("1"));
+        upload.trailers(fields);
+        assert_eq!(upload.finish().unwrap().body, b"3");
+        let seen = backend.last();
+        assert!(seen.complete);
+        assert_eq!((seen.body.as_slice(), seen.body_len), (&b"abc"[..], 3));
+        assert_eq!(seen.trailers.unwrap()["x-end"], "1");
+        let answer = connection.get_with("/trailers", &[("te", "trailers")]);
+        assert_eq!(answer.trailers.unwrap()["x-checksum"], "42");
+        assert_eq!(connection.post("/mirror", &[], vec![b'x'; 100_000]).body.len(), 100_000);
+    }
+
+    #[test]
+    fn a_held_request_waits() {
+        let backend = Backend::start();
+        let connection = Http::clear(backend.address());
+        let held = connection.begin("/held");
+        backend.wait_for(1);
+        assert!(!held.answered());
+        backend.release();
+        assert_eq!(held.finish().unwrap().body, b"released");
+    }
+}
