@@ -33,7 +33,7 @@ pub struct Telemetry {
 impl Telemetry {
     /// The sinks of a process.
     pub fn new(metrics: Arc<Metrics>, access: AccessLog) -> Arc<Self> {
-        Arc::new(Self { metrics, access, throttle: event::Throttle })
+        Arc::new(Self { metrics, access, throttle: event::Throttle::default() })
     }
 
     /// Sinks that keep everything in memory, and what the access log collects there: for tests.
