@@ -86,9 +86,8 @@ pub struct PathCertificate {
     pub serial: Serial,
     /// notAfter, Unix seconds.
     pub not_after: i64,
-    /// Every GeneralName of every fullName of its cRLDistributionPoints, DER (RFC 5280 §4.2.1.13), as
-    /// `tls::revocation::crl::distribution_points` reads them; empty without the extension. A CRL that is for one
-    /// distribution point alone covers the certificates that name this point.
+    /// Every GeneralName of every fullName of its cRLDistributionPoints, DER (RFC 5280 §4.2.1.13); empty
+    /// without the extension. A CRL that is for one distribution point alone covers the certificates that name it.
     pub distribution_points: Vec<Box<[u8]>>,
 }
 

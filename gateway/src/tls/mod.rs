@@ -4,6 +4,7 @@ mod certificate;
 mod chains;
 pub mod identity;
 mod path_error;
+pub mod peer;
 #[cfg(test)]
 pub(crate) mod pki;
 mod provider;
@@ -13,5 +14,6 @@ pub mod trust;
 pub use chains::{CHAIN_CACHE_ENTRIES_MAX, VerifiedChain};
 pub use identity::identity_of;
 pub use path_error::PathError;
+pub use peer::{Credential, Peer};
 pub use provider::provider;
 pub use trust::{TrustDomain, TrustError};

@@ -94,6 +94,9 @@ impl TrustDomain {
         let issuers = distinct_issuers(&certificates);
         let facts = certificates.iter().map(|anchor| Anchor::new(anchor, &certificates, &issuers)).collect();
         let id = domain_id(&bundle, mode, &subject_alt_names, true);
+        // Data that stands there and has not been judged yet lets nobody pass.
+        let revocation =
+            if bundle.crls.is_empty() { RevocationIndex::empty() } else { RevocationIndex::default() };
         Ok(Self {
             id,
             mode,
@@ -105,7 +108,7 @@ impl TrustDomain {
             unusable,
             chains: ChainCache::default(),
             v1_leaves: AtomicU64::new(0),
-            revocation: Published::new(Arc::default()),
+            revocation: Published::new(Arc::new(revocation)),
             bundle,
         })
     }

@@ -163,7 +163,7 @@ pub(in crate::tls) mod tests {
     use super::*;
     use crate::model::{CrlEntry, CrlHolders, Serial};
 
-    const NOW: i64 = 1_800_000_000;
+    pub(in crate::tls) const NOW: i64 = 1_800_000_000;
 
     pub(in crate::tls) fn issuer(key: u8, name: &str) -> Arc<IssuerCertificate> {
         Arc::new(IssuerCertificate {
