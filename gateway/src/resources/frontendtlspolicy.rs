@@ -14,7 +14,7 @@ pub struct FrontendTlsPolicy {
     /// What holds unless something more specific says otherwise.
     #[serde(default)]
     pub default: Option<FrontendTlsPolicyConfig>,
-    /// Part of the kind but never supported; the structural check refuses it, as the original does.
+    /// Part of the kind but supported nowhere: a policy that sets it is not accepted.
     #[serde(default, rename = "override")]
     pub overriding: Option<FrontendTlsPolicyConfig>,
 }

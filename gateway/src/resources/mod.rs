@@ -7,6 +7,7 @@
 //! Field names are those of Gateway API v1.7.0. Nothing here touches a file, a clock or a log.
 
 pub mod backend;
+mod checks;
 pub mod configmap;
 pub mod defaults;
 pub mod endpointslice;
@@ -18,11 +19,16 @@ pub mod meta;
 pub mod namespace;
 mod object;
 mod problem;
+mod read;
 pub mod referencegrant;
 pub mod refs;
 pub mod secret;
 pub mod service;
 mod spans;
+#[cfg(test)]
+mod tests;
+mod unreadable;
+mod yaml;
 
 pub use backend::Backend;
 pub use configmap::ConfigMap;
@@ -33,12 +39,14 @@ pub use gatewayclass::GatewayClass;
 pub use httproute::HttpRoute;
 pub use meta::ObjectMeta;
 pub use namespace::Namespace;
-pub use object::{Kind, Object, Objects, Origin};
+pub use object::{AnyObject, Kind, Object, Objects, Origin};
 pub use problem::{Code, Problem, Severity};
+pub use read::{Entry, Identity, duplicate, read};
 pub use referencegrant::ReferenceGrant;
 pub use secret::{Secret, SecretBytes};
 pub use service::Service;
 pub use spans::{Place, Spans};
+pub use unreadable::UnreadablePolicy;
 
 /// The whole set of objects that desired state is made of, each kind ordered by namespace and name.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,6 +73,8 @@ pub struct Resources {
     pub endpoint_slices: Objects<EndpointSlice>,
     /// Backends of our own.
     pub backends: Objects<Backend>,
+    /// Policies that demand client certificates and cannot be read: what they may cover must not be served.
+    pub unreadable_policies: Vec<UnreadablePolicy>,
 }
 
 impl Resources {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::Resources;
 use super::backend::Backend;
 use super::configmap::ConfigMap;
 use super::endpointslice::EndpointSlice;
@@ -53,40 +54,94 @@ pub trait Kind {
     /// The kind's name.
     const KIND: &'static str;
     /// Whether its objects live in namespaces.
-    const NAMESPACED: bool = true;
+    const NAMESPACED: bool;
+    /// Whether its fields stand in a `spec`, rather than beside the metadata.
+    const HAS_SPEC: bool;
 }
 
 macro_rules! kinds {
-    ($($type:ty: $version:literal $kind:literal;)+) => {
+    ($($type:ident $field:ident: $version:literal $kind:literal, namespaced $namespaced:literal, spec $spec:literal;)+) => {
         $(impl Kind for $type {
             const API_VERSION: &'static str = $version;
             const KIND: &'static str = $kind;
+            const NAMESPACED: bool = $namespaced;
+            const HAS_SPEC: bool = $spec;
         })+
+
+        /// An object of any kind.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum AnyObject {
+            $(#[doc = concat!("A ", $kind, ".")] $type(Arc<Object<$type>>),)+
+        }
+
+        impl AnyObject {
+            /// Its metadata.
+            pub fn meta(&self) -> &ObjectMeta {
+                match self {
+                    $(AnyObject::$type(object) => &object.meta,)+
+                }
+            }
+
+            /// Changes its metadata; other holders of the same object keep theirs.
+            pub fn meta_mut(&mut self) -> &mut ObjectMeta {
+                match self {
+                    $(AnyObject::$type(object) => &mut Arc::make_mut(object).meta,)+
+                }
+            }
+
+            /// Where it was read.
+            pub fn origin(&self) -> &Origin {
+                match self {
+                    $(AnyObject::$type(object) => &object.origin,)+
+                }
+            }
+        }
+
+        impl fmt::Display for AnyObject {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(AnyObject::$type(object) => object.fmt(f),)+
+                }
+            }
+        }
+
+        impl Resources {
+            /// Adds an object. Where another one of the same kind and name is there already it stays, and its origin is
+            /// the error.
+            pub fn insert(&mut self, object: AnyObject) -> Result<(), Origin> {
+                match object {
+                    $(AnyObject::$type(object) => {
+                        self.$field.insert(object).map_err(|incumbent| incumbent.origin.clone())
+                    })+
+                }
+            }
+
+            /// Objects of all kinds together.
+            pub fn len(&self) -> usize {
+                [$(self.$field.len()),+].iter().sum()
+            }
+
+            /// Whether there is no object of any kind.
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+        }
     };
 }
 
 kinds! {
-    Gateway: "gateway.networking.k8s.io/v1" "Gateway";
-    HttpRoute: "gateway.networking.k8s.io/v1" "HTTPRoute";
-    ReferenceGrant: "gateway.networking.k8s.io/v1" "ReferenceGrant";
-    FrontendTlsPolicy: "alb.networking.azure.io/v1" "FrontendTLSPolicy";
-    Secret: "v1" "Secret";
-    ConfigMap: "v1" "ConfigMap";
-    Service: "v1" "Service";
-    EndpointSlice: "discovery.k8s.io/v1" "EndpointSlice";
-    Backend: "gateway.yett.dev/v1alpha1" "Backend";
-}
-
-impl Kind for GatewayClass {
-    const API_VERSION: &'static str = "gateway.networking.k8s.io/v1";
-    const KIND: &'static str = "GatewayClass";
-    const NAMESPACED: bool = false;
-}
-
-impl Kind for Namespace {
-    const API_VERSION: &'static str = "v1";
-    const KIND: &'static str = "Namespace";
-    const NAMESPACED: bool = false;
+    GatewayClass gateway_classes: "gateway.networking.k8s.io/v1" "GatewayClass", namespaced false, spec true;
+    Gateway gateways: "gateway.networking.k8s.io/v1" "Gateway", namespaced true, spec true;
+    HttpRoute http_routes: "gateway.networking.k8s.io/v1" "HTTPRoute", namespaced true, spec true;
+    ReferenceGrant reference_grants: "gateway.networking.k8s.io/v1" "ReferenceGrant", namespaced true, spec true;
+    FrontendTlsPolicy frontend_tls_policies:
+        "alb.networking.azure.io/v1" "FrontendTLSPolicy", namespaced true, spec true;
+    Namespace namespaces: "v1" "Namespace", namespaced false, spec false;
+    Secret secrets: "v1" "Secret", namespaced true, spec false;
+    ConfigMap config_maps: "v1" "ConfigMap", namespaced true, spec false;
+    Service services: "v1" "Service", namespaced true, spec true;
+    EndpointSlice endpoint_slices: "discovery.k8s.io/v1" "EndpointSlice", namespaced true, spec false;
+    Backend backends: "gateway.yett.dev/v1alpha1" "Backend", namespaced true, spec true;
 }
 
 impl<T> Object<T> {
@@ -136,12 +191,12 @@ impl<T> Objects<T> {
         self.sorted.get(start..end).unwrap_or_default().iter()
     }
 
-    /// Adds an object. The one that holds the name already stays, and the newcomer comes back with it as the error.
-    pub fn insert(&mut self, object: Object<T>) -> Result<(), Box<(Object<T>, Arc<Object<T>>)>> {
+    /// Adds an object. Where another one holds its name already, that one stays and comes back as the error.
+    pub fn insert(&mut self, object: Arc<Object<T>>) -> Result<(), Arc<Object<T>>> {
         match self.position(&object.meta.namespace, &object.meta.name) {
-            Ok(position) => Err(Box::new((object, Arc::clone(&self.sorted[position])))),
+            Ok(position) => Err(Arc::clone(&self.sorted[position])),
             Err(position) => {
-                self.sorted.insert(position, Arc::new(object));
+                self.sorted.insert(position, object);
                 Ok(())
             }
         }
@@ -175,10 +230,10 @@ impl<'a, T> IntoIterator for &'a Objects<T> {
 mod tests {
     use super::*;
 
-    fn namespace(namespace: &str, name: &str) -> Object<Namespace> {
+    fn namespace(namespace: &str, name: &str) -> Arc<Object<Namespace>> {
         let meta =
             ObjectMeta { name: name.to_owned(), namespace: namespace.to_owned(), ..ObjectMeta::default() };
-        Object { meta, spec: Namespace {}, origin: Origin::default() }
+        Arc::new(Object { meta, spec: Namespace {}, origin: Origin::default() })
     }
 
     #[test]

@@ -99,6 +99,7 @@ pub struct ObjectReference {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct LocalObjectReference {
     /// API group; empty for the core group.
+    #[serde(default)]
     pub group: String,
     /// Kind of the object.
     pub kind: String,

@@ -13,6 +13,9 @@ use zeroize::Zeroizing;
 
 use super::defaults;
 
+/// An annotation of a Secret that begins like this and ends in a key names the file that holds the key's value.
+pub const FILE_ANNOTATION_PREFIX: &str = "gateway.yett.dev/file.";
+
 /// A core `v1` Secret.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(from = "WrittenSecret")]

@@ -57,6 +57,19 @@ impl Spans {
         here.place
     }
 
+    /// Takes a member out; nothing known about it where it is not there.
+    pub(super) fn take_member(&mut self, name: &str) -> Spans {
+        let Parts::Members(members) = &mut self.parts else { return Spans::leaf(self.place) };
+        let found = members.iter_mut().find(|(member, _)| **member == *name);
+        found.map_or(Spans::leaf(self.place), |(_, spans)| std::mem::take(spans))
+    }
+
+    /// Takes an item out; nothing known about it where it is not there.
+    pub(super) fn take_item(&mut self, index: usize) -> Spans {
+        let Parts::Items(items) = &mut self.parts else { return Spans::leaf(self.place) };
+        items.get_mut(index).map_or(Spans::leaf(self.place), std::mem::take)
+    }
+
     fn part(&self, step: Step<'_>) -> Option<&Spans> {
         match (&self.parts, step) {
             (Parts::Members(members), Step::Member(name)) => {
