@@ -114,6 +114,8 @@ reasons! {
     UpstreamClosed = 133, "upstream_closed", 502, "The backend closed the connection without an answer";
     /// The backend's answer breaks HTTP.
     UpstreamProtocol = 134, "upstream_protocol", 502, "The backend's answer is malformed";
+    /// The rule asks for something that cannot be done; its requests must not fall to a lesser rule.
+    RuleInvalid = 135, "rule_invalid", 500, "The route's rule cannot be applied";
 
     // 160–191: ourselves.
     /// At a limit; try again.
