@@ -10,41 +10,8 @@ use crate::resources::Resources;
 
 /// The documents of a text; panics where the text has a fault.
 pub(super) fn yaml(text: &str) -> Resources {
-    let mut resources = Resources::default();
-    for document in text.split("\n---") {
-        let document: Value = serde_saphyr::from_str(document).unwrap();
-        if document.is_null() {
-            continue;
-        }
-        let kind = document["kind"].as_str().unwrap().to_owned();
-        macro_rules! read {
-            ($($name:literal $list:ident $part:literal,)+) => {
-                match kind.as_str() {
-                    $($name => {
-                        let meta = serde_json::from_value(document["metadata"].clone()).unwrap();
-                        let spec = if $part == "" { document.clone() } else { document[$part].clone() };
-                        let spec = serde_json::from_value(spec).unwrap();
-                        let object = crate::resources::Object { meta, spec, origin: Default::default() };
-                        resources.$list.insert(object).unwrap();
-                    })+
-                    other => panic!("{other}"),
-                }
-            };
-        }
-        read! {
-            "GatewayClass" gateway_classes "spec",
-            "Gateway" gateways "spec",
-            "HTTPRoute" http_routes "spec",
-            "FrontendTLSPolicy" frontend_tls_policies "spec",
-            "ReferenceGrant" reference_grants "spec",
-            "Namespace" namespaces "",
-            "Secret" secrets "",
-            "ConfigMap" config_maps "",
-            "Service" services "spec",
-            "EndpointSlice" endpoint_slices "",
-            "Backend" backends "spec",
-        }
-    }
+    let (resources, problems) = Resources::from_text(text);
+    assert!(problems.is_empty(), "{problems:#?}\n{text}");
     resources
 }
 
