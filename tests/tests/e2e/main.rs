@@ -4,6 +4,7 @@
 mod admin;
 mod bodies;
 mod drain;
+mod examples;
 mod fallback;
 mod gateway_answers;
 mod handshake_refusals;
