@@ -61,6 +61,7 @@ const TRAFFIC: &[&str] = &[
     "upstream",
     "runtime",
     "tls::Accepted",
+    "tls::peer",
     "tls::revocation::gate",
     "telemetry",
 ];
