@@ -1,8 +1,12 @@
 //! The command line: raw arguments to checked ones, then one call.
 
+mod admin;
+mod control;
 mod run;
 mod settings;
+mod status;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +28,12 @@ struct Arguments {
 enum Command {
     /// Serve what the manifests describe
     Run(run::Arguments),
+    /// Print the status of every object, as a running gateway has it
+    Status(status::Arguments),
+    /// Have a running gateway read its configuration; returns after the swap
+    Reload(control::Arguments),
+    /// Have a running gateway drain and end
+    Drain(control::Arguments),
     /// Print the effective settings with the origin of each value
     Settings(settings::Arguments),
 }
@@ -33,12 +43,23 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Reload(arguments) => control::reload(&arguments),
+        Command::Drain(arguments) => control::drain(&arguments),
         Command::Settings(arguments) => settings::print(&arguments),
     };
     outcome.unwrap_or_else(|failure| {
         eprintln!("yett: {:#}", failure.error);
         ExitCode::from(failure.code)
     })
+}
+
+/// Prints a text. A reader that has gone (`| head`) wants no more of it and no complaint.
+fn print(text: &str) -> Result<ExitCode, Failure> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::operation(error)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// Why a command ended early.

@@ -39,7 +39,7 @@ impl Folder {
             let path = self.path.join(&name);
             match fs::remove_file(&path) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    errors.push(FolderError { path, source })
+                    errors.push(FolderError { path, source });
                 }
                 _ => drop(self.written.remove(&name)),
             }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::model::ObjectStatus;
 
@@ -49,12 +49,12 @@ fn item(object: &ObjectStatus, status: Value) -> Value {
         metadata.insert("namespace".to_owned(), namespace.as_ref().into());
     }
     metadata.insert("generation".to_owned(), object.generation.into());
-    json!({
-        "apiVersion": object.api_version.as_ref(),
-        "kind": object.kind.as_ref(),
-        "metadata": metadata,
-        "status": status,
-    })
+    let mut item = Map::new();
+    item.insert("apiVersion".to_owned(), object.api_version.as_ref().into());
+    item.insert("kind".to_owned(), object.kind.as_ref().into());
+    item.insert("metadata".to_owned(), metadata.into());
+    item.insert("status".to_owned(), status);
+    item.into()
 }
 
 struct Stamp<'a> {
@@ -111,6 +111,8 @@ fn said_of_itself(index: usize, element: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn object(name: &str, status: Value) -> ObjectStatus {
