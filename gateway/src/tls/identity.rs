@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn subjects_in_words() {
-        let cases: [(&str, Vec<(DnType, DnValue)>, &str); 5] = [
+        for (description, attributes, expected) in [
             (
                 "last part first",
                 vec![(DnType::CountryName, "US".into()), (DnType::CommonName, "contoso-client".into())],
@@ -186,8 +186,7 @@ mod tests {
                 vec![(DnType::CustomDnType(vec![1, 3, 6, 1, 4, 1, 311]), DnValue::Utf8String("x".into()))],
                 "1.3.6.1.4.1.311=#0c0178",
             ),
-        ];
-        for (description, attributes, expected) in cases {
+        ] {
             let der = certificate(|params| {
                 for (kind, value) in attributes {
                     params.distinguished_name.push(kind, value);

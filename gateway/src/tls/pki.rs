@@ -82,7 +82,7 @@ impl Ca {
 
     /// A client certificate with the extended key usage clientAuth.
     pub(crate) fn client(&self, common_name: &str, alter: impl FnOnce(&mut CertificateParams)) -> Holder {
-        self.holder(common_name, KeyPair::generate().unwrap(), |params| {
+        self.holder(common_name, &KeyPair::generate().unwrap(), |params| {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
             alter(params);
         })
@@ -91,12 +91,12 @@ impl Ca {
     pub(crate) fn holder(
         &self,
         common_name: &str,
-        key: KeyPair,
+        key: &KeyPair,
         alter: impl FnOnce(&mut CertificateParams),
     ) -> Holder {
         let mut params = params(common_name);
         alter(&mut params);
-        let leaf = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+        let leaf = params.signed_by(key, &self.issuer).unwrap().der().clone();
         let chain = std::iter::once(leaf).chain(self.above.iter().cloned()).collect();
         Holder { chain, key_pem: key.serialize_pem() }
     }
@@ -116,9 +116,9 @@ pub(crate) fn openssl_v1(root: &str, client: &str) -> (CertificateDer<'static>, 
     openssl(&format!("req -x509 -new -nodes -key root.key -sha256 -days 1024 -out root.crt -subj {root}"));
     openssl("genrsa -out client.key 2048");
     openssl(&format!("req -new -key client.key -out client.csr -subj {client}"));
-    openssl(&format!(
-        "x509 -req -in client.csr -CA root.crt -CAkey root.key -CAcreateserial -out client.crt -days 1024 -sha256"
-    ));
+    openssl(
+        "x509 -req -in client.csr -CA root.crt -CAkey root.key -CAcreateserial -out client.crt -days 1024 -sha256",
+    );
     let read = |name: &str| std::fs::read(directory.path().join(name)).unwrap();
     let holder = Holder {
         chain: vec![CertificateDer::from_pem_slice(&read("client.crt")).unwrap()],

@@ -141,6 +141,11 @@ impl TrustDomain {
         &self.issuers
     }
 
+    /// The anchors as webpki takes them.
+    pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {
+        &self.anchors
+    }
+
     /// The bundle's certificates that cannot be anchors, in words for the log.
     pub fn unusable(&self) -> &[String] {
         &self.unusable

@@ -42,7 +42,7 @@ fn chains_and_their_reasons() {
     for (description, holder, expected) in [
         ("a leaf of the anchor", root.client("c", any), Ok(1)),
         ("through an intermediate", middle.client("c", any), Ok(2)),
-        ("without key usages", root.holder("c", KeyPair::generate().unwrap(), any), Ok(1)),
+        ("without key usages", root.holder("c", &KeyPair::generate().unwrap(), any), Ok(1)),
         ("the intermediate is missing", cut(middle.client("c", any)), Err(Reason::UnknownCa)),
         ("an unknown authority", stranger.client("c", any), Err(Reason::UnknownCa)),
         ("an authority of equal name", twin.client("c", any), Err(Reason::BadSignature)),
