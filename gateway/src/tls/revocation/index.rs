@@ -40,9 +40,9 @@ pub struct List {
     pub this_update: i64,
     /// nextUpdate, Unix seconds.
     pub next_update: Option<i64>,
-    /// Whether absence from the list means anything. Not so where the list has a critical extension that we do not know:
-    /// then what it lists is revoked, and it says nothing of others (RFC 5280 §5.2, §5.3).
-    pub complete: bool,
+    /// Why absence from the list means nothing, if so (a critical extension that we do not know, say). Then what it lists
+    /// is revoked, and it says nothing of others (RFC 5280 §5.2, §5.3).
+    pub silence_void: Option<Box<str>>,
     /// Length of the DER CertificateList.
     pub size_bytes: usize,
     /// Its entries.
@@ -125,7 +125,9 @@ impl RevocationIndex {
                 crl_number: list.number_text.clone(),
             }));
         }
-        let deciding = lists.iter().filter(|list| list.complete && list.scope.covers(certificate, authority));
+        let deciding = lists
+            .iter()
+            .filter(|list| list.silence_void.is_none() && list.scope.covers(certificate, authority));
         match deciding.map(|list| list.decides_until()).max() {
             _ if self.broken => lasting(RevocationStatus::Unknown),
             None => lasting(RevocationStatus::Unknown),
@@ -195,7 +197,7 @@ pub(in crate::tls) mod tests {
             number_text: Some("9".into()),
             this_update: NOW - 1000,
             next_update: Some(next_update),
-            complete: true,
+            silence_void: None,
             size_bytes: 0,
             table: Table::build(entries, RandomState::new()),
         }
@@ -215,8 +217,8 @@ pub(in crate::tls) mod tests {
         use RevocationStatus::{Good, Stale, Unknown};
         let hold: &[(&[u8], _)] = &[(&[1], CertificateHold)];
         let compromise: &[(&[u8], _)] = &[(&[1], KeyCompromise)];
-        let partial = List { complete: false, ..list(1, compromise, NOW) };
-        let partial_silent = List { complete: false, ..list(1, &[], NOW) };
+        let partial = List { silence_void: Some("".into()), ..list(1, compromise, NOW) };
+        let partial_silent = List { silence_void: Some("".into()), ..list(1, &[], NOW) };
         let authorities = List {
             scope: CrlScope { holders: CrlHolders::Authorities, points: vec![] },
             ..list(1, &[], NOW)

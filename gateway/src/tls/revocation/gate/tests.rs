@@ -82,7 +82,7 @@ fn revocation_of_leaf_and_intermediates() {
         let path = path(&client, &domain);
         let (leaf, authority) = (&path[0], &path[1]);
         let stale = List { next_update: Some(NOW - CRL_STALENESS_MAX_S - 1), ..clears(leaf) };
-        let silent = List { complete: false, ..clears(authority) };
+        let silent = List { silence_void: Some("".into()), ..clears(authority) };
         for (what, lists, expected) in [
             ("no lists", vec![], Ok(true)),
             ("both clear", vec![clears(leaf), clears(authority)], Ok(true)),

@@ -1,0 +1,169 @@
+//! From revocation material to published indices: reads what stands beside a bundle's anchors, verifies it once, keeps
+//! the last good copy of everything, and publishes a new index to a trust domain when something has changed.
+//!
+//! In: a domain, its material, the time; and issuers that the gate has met. Out: an index in the domain, and one event a
+//! list for log, metrics and report. It runs on the control thread; it fetches nothing and reads no file.
+//!
+//! Rules. A list that is unreadable, wrongly signed, expired, of the future or older than its predecessor never replaces
+//! a good one. Material with an unusable part that never had a good copy denies every client of the bundle. An issuer
+//! once covered stays covered until its source is removed. A list of an issuer whose key is not known yet waits for it.
+
+mod event;
+mod source;
+
+use std::collections::HashMap;
+use std::hash::RandomState;
+use std::sync::{Arc, Weak};
+
+pub use event::{CrlEvent, CrlOutcome, CrlSummary, Currency};
+pub use source::CLOCK_SKEW_MAX_S;
+
+use super::index::{List, RevocationIndex};
+use crate::model::{CrlMaterial, IssuerCertificate, IssuerId};
+use crate::tls::trust::TrustDomain;
+use source::{Evidence, Source};
+
+/// Issuers met by the gate that are remembered for a domain. Clients of further ones get `revocation_status_unknown`
+/// where lists wait for an issuer of that name.
+pub const LEARNT_ISSUERS_MAX: usize = 1024;
+
+/// All revocation material of the process and what became of it.
+#[derive(Default)]
+pub struct Feed {
+    shelf: Shelf,
+    sources: HashMap<Arc<str>, Source>,
+    /// By the domain's identity, so that what a domain has learnt outlives its instances.
+    domains: HashMap<[u8; 32], Followed>,
+}
+
+/// What is known of a domain.
+#[derive(Default)]
+struct Followed {
+    sources: Vec<Arc<str>>,
+    learnt: Vec<Arc<IssuerCertificate>>,
+    /// The index that was published last, and what it was made of.
+    published: Weak<RevocationIndex>,
+    made_of: Ingredients,
+}
+
+/// What an index is made of; equal ingredients make equal indices.
+#[derive(Default, PartialEq, Eq)]
+struct Ingredients {
+    lists: Vec<[u8; 32]>,
+    tried: Vec<IssuerId>,
+    awaited: Vec<Arc<[u8]>>,
+    broken: bool,
+}
+
+/// Every list in use, by the digest of its DER: one copy, however many bundles hold it.
+#[derive(Default)]
+struct Shelf {
+    lists: HashMap<[u8; 32], Weak<List>>,
+    /// Of the tables, for this process.
+    key: RandomState,
+}
+
+impl Feed {
+    /// A feed that knows nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the material that now stands beside a domain's anchors and publishes the outcome to the domain; with the
+    /// same material again, judges it by the time. To be called for every domain before its listeners are served, and at
+    /// every reload and poll. `now`: Unix seconds.
+    ///
+    /// Returns one event for each list; those that say what was said before are not `fresh`.
+    pub fn load(&mut self, domain: &TrustDomain, crls: &[CrlMaterial], now: i64) -> Vec<CrlEvent> {
+        let followed = self.domains.entry(domain.id()).or_default();
+        followed.sources.clear();
+        for material in crls {
+            if !followed.sources.contains(&material.source) {
+                followed.sources.push(Arc::clone(&material.source));
+                self.sources.entry(Arc::clone(&material.source)).or_default().read(&material.data);
+            }
+        }
+        self.forget_unused_sources();
+        self.settle(domain, now)
+    }
+
+    /// Tries an issuer's key, met on a path that the domain has verified, on the lists that wait for it (see
+    /// [`super::WANTED`]), and publishes the outcome. Returns the events of all lists of the domain.
+    pub fn learn(&mut self, domain: &TrustDomain, issuer: Arc<IssuerCertificate>, now: i64) -> Vec<CrlEvent> {
+        let Some(followed) = self.domains.get_mut(&domain.id()) else { return Vec::new() };
+        let known = followed.learnt.iter().any(|known| known.id == issuer.id);
+        if known || followed.learnt.len() >= LEARNT_ISSUERS_MAX {
+            return Vec::new();
+        }
+        followed.learnt.push(issuer);
+        self.settle(domain, now)
+    }
+
+    /// Forgets domains that are gone, and sources that no remaining domain has.
+    pub fn retain(&mut self, live: impl Fn(&[u8; 32]) -> bool) {
+        self.domains.retain(|id, _| live(id));
+        self.forget_unused_sources();
+    }
+
+    /// What is in use of every source, for gauges: the source's name, and the sums and earliest dates of its lists.
+    pub fn in_use(&self) -> impl Iterator<Item = (&Arc<str>, CrlSummary)> {
+        self.sources.iter().filter_map(|(name, source)| Some((name, source.in_use()?)))
+    }
+
+    fn forget_unused_sources(&mut self) {
+        let domains = &self.domains;
+        self.sources.retain(|name, _| domains.values().any(|followed| followed.sources.contains(name)));
+        self.shelf.lists.retain(|_, list| list.strong_count() > 0);
+    }
+
+    /// Judges everything that a domain has and publishes the index if it is another one than before.
+    fn settle(&mut self, domain: &TrustDomain, now: i64) -> Vec<CrlEvent> {
+        let Some(followed) = self.domains.get_mut(&domain.id()) else { return Vec::new() };
+        let mut evidence = Evidence::default();
+        let mut events = Vec::new();
+        for name in &followed.sources {
+            let Some(source) = self.sources.get_mut(name) else { continue };
+            source.verify(domain.issuers().iter().chain(&followed.learnt), &mut self.shelf);
+            events.extend(source.judge(name, domain.issuers(), &followed.learnt, now, &mut evidence));
+        }
+        let made_of = Ingredients::of(&evidence);
+        let published = followed.published.upgrade();
+        let stands = published.is_some_and(|index| Arc::ptr_eq(&index, &domain.revocation().load()));
+        if !stands || followed.made_of != made_of {
+            let Evidence { lists, tried, awaited, broken } = evidence;
+            let index = Arc::new(RevocationIndex::new(lists, tried, awaited, broken));
+            followed.published = Arc::downgrade(&index);
+            followed.made_of = made_of;
+            domain.revocation().store(index);
+        }
+        events
+    }
+}
+
+impl Ingredients {
+    fn of(evidence: &Evidence) -> Self {
+        let sorted = |mut lists: Vec<[u8; 32]>| {
+            lists.sort_unstable();
+            lists
+        };
+        Self {
+            lists: sorted(evidence.lists.iter().map(|list| list.digest).collect()),
+            tried: evidence.tried.clone(),
+            awaited: evidence.awaited.clone(),
+            broken: evidence.broken,
+        }
+    }
+}
+
+impl Shelf {
+    fn find(&self, digest: &[u8; 32]) -> Option<Arc<List>> {
+        self.lists.get(digest)?.upgrade()
+    }
+
+    fn keep(&mut self, list: &Arc<List>) {
+        self.lists.insert(list.digest, Arc::downgrade(list));
+    }
+}
+
+#[cfg(test)]
+mod tests;

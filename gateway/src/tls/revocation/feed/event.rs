@@ -1,0 +1,159 @@
+//! What became of each list, for the log, the metrics and the report.
+
+use std::sync::Arc;
+
+use super::super::index::List;
+use crate::model::{Finding, Severity};
+use crate::telemetry::labels::CrlResult;
+
+/// What became of one list of a source, or of a source that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrlEvent {
+    /// The source's name (`Secret ns/name ca.crl`).
+    pub source: Arc<str>,
+    /// The list's issuer, RFC 4514 text; `None` where nothing could be read.
+    pub issuer: Option<Arc<str>>,
+    /// What became of it.
+    pub outcome: CrlOutcome,
+    /// Whether this is said for the first time of this material: log and count it then. The report shows all.
+    pub fresh: bool,
+}
+
+/// What became of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CrlOutcome {
+    /// It decides.
+    InUse(CrlSummary),
+    /// It is no longer in the material and decides on, since an issuer once covered stays so.
+    Kept(CrlSummary),
+    /// Its issuer is not in the bundle; it will be verified when a client brings the key.
+    Waiting,
+    /// It is not used.
+    Rejected {
+        /// Why, in one word; never `Ok`.
+        result: CrlResult,
+        /// Why, in a clause that has the list as its subject.
+        message: String,
+        /// Whether an earlier copy decides on. If not, clients are refused.
+        kept: bool,
+    },
+}
+
+/// A list in numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrlSummary {
+    /// How many certificates it lists.
+    pub entries: usize,
+    /// CRLNumber, as text.
+    pub number: Option<Arc<str>>,
+    /// thisUpdate, Unix seconds.
+    pub this_update: i64,
+    /// nextUpdate, Unix seconds.
+    pub next_update: Option<i64>,
+    /// Length in DER, octets.
+    pub size_bytes: usize,
+    /// Whether it is up to date.
+    pub currency: Currency,
+}
+
+/// Where a list stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Currency {
+    /// Before nextUpdate.
+    Current,
+    /// Past nextUpdate, within the staleness allowance: it decides still.
+    Late,
+    /// Past the allowance: clients of its issuer are refused with `crl_expired`.
+    Stale,
+}
+
+impl CrlSummary {
+    pub(super) fn of(list: &List, now: i64) -> Self {
+        let currency = match now {
+            _ if now <= list.current_until() => Currency::Current,
+            _ if now <= list.decides_until() => Currency::Late,
+            _ => Currency::Stale,
+        };
+        Self {
+            entries: list.table.len(),
+            number: list.number_text.clone(),
+            this_update: list.this_update,
+            next_update: list.next_update,
+            size_bytes: list.size_bytes,
+            currency,
+        }
+    }
+}
+
+impl CrlEvent {
+    /// The label of `yett_crl_loads_total`; `None` where nothing was loaded.
+    pub fn result(&self) -> Option<CrlResult> {
+        match &self.outcome {
+            CrlOutcome::InUse(CrlSummary { currency: Currency::Stale, .. }) => Some(CrlResult::Expired),
+            CrlOutcome::InUse(_) => Some(CrlResult::Ok),
+            CrlOutcome::Kept(_) => None,
+            CrlOutcome::Waiting => Some(CrlResult::WrongIssuer),
+            CrlOutcome::Rejected { result, .. } => Some(*result),
+        }
+    }
+
+    /// What the report says of it; `None` if all is well.
+    pub fn finding(&self) -> Option<Finding> {
+        let (code, severity, message, help) = self.words()?;
+        let (object, field) = self.source.rsplit_once(' ').unwrap_or((&self.source, ""));
+        Some(Finding {
+            code,
+            severity,
+            file: None,
+            line: 0,
+            column: 0,
+            object: object.to_owned(),
+            field: if field.is_empty() { String::new() } else { format!("data[{field}]") },
+            message: match &self.issuer {
+                Some(issuer) => format!("the CRL of `{issuer}` {message}"),
+                None => format!("the CRL {message}"),
+            },
+            help: Some(help.to_owned()),
+        })
+    }
+
+    /// Code, severity, what there is to say with the list as its subject, and what to do.
+    fn words(&self) -> Option<(&'static str, Severity, String, &'static str)> {
+        let publish = "publish a current list";
+        Some(match &self.outcome {
+            CrlOutcome::InUse(CrlSummary { currency: Currency::Late, .. }) => {
+                let message = "is past its nextUpdate; it decides for 24 hours more".to_owned();
+                ("YT0501", Severity::Warning, message, publish)
+            }
+            CrlOutcome::InUse(CrlSummary { currency: Currency::Stale, .. }) => {
+                let message =
+                    "is past its nextUpdate by more than 24 hours; its clients are refused".to_owned();
+                ("YT0502", Severity::Error, message, publish)
+            }
+            CrlOutcome::InUse(CrlSummary { number: None, .. }) => {
+                let message = "has no CRLNumber; an older list is told by its thisUpdate alone".to_owned();
+                ("YT0503", Severity::Warning, message, "let the authority number its lists (RFC 5280 §5.2.3)")
+            }
+            CrlOutcome::InUse(_) => return None,
+            CrlOutcome::Kept(_) => {
+                let message = "is no longer in the material; the last one decides on".to_owned();
+                ("YT0504", Severity::Warning, message, "put it back, or remove the key to stop checking")
+            }
+            CrlOutcome::Waiting => {
+                let message =
+                    "is of an issuer that is not in the bundle; it waits for a client that brings the \
+                               issuer's certificate"
+                        .to_owned();
+                ("YT0505", Severity::Warning, message, "if this issuer is to be trusted, add it to ca.crt")
+            }
+            CrlOutcome::Rejected { message, kept: true, .. } => {
+                let message = format!("is not used, the last good one decides on: {message}");
+                ("YT0506", Severity::Error, message, publish)
+            }
+            CrlOutcome::Rejected { message, kept: false, .. } => {
+                let message = format!("is not used, and clients are refused for it: {message}");
+                ("YT0507", Severity::Error, message, "correct the list, or remove the key to stop checking")
+            }
+        })
+    }
+}
