@@ -1,4 +1,4 @@
-//! Which `yett` is tested: the one that `YETT_BIN` names, else the one cargo builds now.
+//! Which `yett` is tested: the one that `TESTED_YETT` names, else the one cargo builds now.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::tools;
 /// When it does not build.
 pub fn yett() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| env::var_os("YETT_BIN").map_or_else(build, PathBuf::from))
+    BINARY.get_or_init(|| env::var_os("TESTED_YETT").map_or_else(build, PathBuf::from))
 }
 
 fn build() -> PathBuf {

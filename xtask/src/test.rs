@@ -64,7 +64,7 @@ fn run_tests(args: &[String]) -> Result<Count> {
     let mut command = if in_ci() { limited(&tests) } else { tests };
     // Shown output is where a skipped test says so; `libtest` keeps it to itself otherwise.
     command.args(args).args((!args.iter().any(|arg| arg == "--")).then_some("--")).arg("--show-output");
-    command.env("YETT_BIN", cargo::yett()?).env("CARGO_TERM_COLOR", "never");
+    command.env("TESTED_YETT", cargo::yett()?).env("CARGO_TERM_COLOR", "never");
     let mut child =
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("starting cargo test")?;
     let (out, err) = (child.stdout.take(), child.stderr.take());

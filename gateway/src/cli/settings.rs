@@ -72,7 +72,11 @@ impl Flags {
             Some((name, value.to_string_lossy().into_owned()))
         });
         for (name, value) in variables {
-            layers.variable(&name, &value).map_err(Failure::input)?;
+            match layers.variable(&name, &value) {
+                // A service named `yett` gives every pod beside it variables of this prefix that are not meant for us.
+                Err(error @ SettingsError::Unknown { .. }) => eprintln!("yett: {error}: not used"),
+                read => read.map_err(Failure::input)?,
+            }
         }
         self.lay_over(&mut layers).map_err(Failure::input)?;
         Ok(layers)

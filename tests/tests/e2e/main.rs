@@ -3,6 +3,7 @@
 
 mod admin;
 mod bodies;
+mod documents;
 mod drain;
 mod examples;
 mod fallback;
