@@ -60,7 +60,12 @@ const TRAFFIC: &[&str] = &[
     "policy",
     "upstream",
     "runtime",
+    // What a finished handshake gives, and nothing of how it came about.
     "tls::Accepted",
+    "tls::Alpn",
+    "tls::Credential",
+    "tls::Peer",
+    "tls::TlsFacts",
     "tls::peer",
     "tls::revocation::gate",
     "telemetry",
