@@ -67,6 +67,8 @@ const TRAFFIC: &[&str] = &[
     "tls::Peer",
     "tls::TlsFacts",
     "tls::peer",
+    // Whom the gate decides by.
+    "tls::TrustDomain",
     "tls::revocation::gate",
     "telemetry",
 ];
