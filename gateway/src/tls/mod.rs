@@ -8,9 +8,9 @@ pub(crate) mod fixtures;
 pub mod identity;
 pub mod material;
 mod path_error;
+pub mod peer;
 #[cfg(test)]
 pub(crate) mod pki;
-pub mod peer;
 mod provider;
 pub mod revocation;
 pub mod tickets;

@@ -183,13 +183,12 @@ impl Scan {
                 let limit = if left < FILE_BYTES_MAX { "all files together" } else { "one file" };
                 let bytes_max = if left < FILE_BYTES_MAX { TOTAL_BYTES_MAX } else { FILE_BYTES_MAX };
                 let message = format!("is left out: more than {} MiB in {limit}", bytes_max >> 20);
-                Err(problem(Code::LimitReached, path, message))
+                Err(Box::new(problem(Code::LimitReached, path, message)))
             }
             // Gone since the directory was listed.
             Err(error) if error.kind() == ErrorKind::NotFound => return,
-            Err(error) => Err(problem(Code::Unreadable, path, format!("cannot be read: {error}"))),
+            Err(error) => Err(Box::new(problem(Code::Unreadable, path, format!("cannot be read: {error}")))),
         };
-        let text = text.map_err(Box::new);
         self.files.push(Manifest { name: display(path), path: path.to_owned(), text });
     }
 
@@ -272,13 +271,13 @@ fn content(path: &Path, bytes_max: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-fn text(path: &Path, mut bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, Problem> {
+fn text(path: &Path, mut bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, Box<Problem>> {
     String::from_utf8(std::mem::take(&mut *bytes)).map(Zeroizing::new).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let bytes = Zeroizing::new(error.into_bytes());
         let lines = bytes.iter().take(valid).filter(|byte| **byte == b'\n').count();
         let place = Place { line: u32::try_from(lines + 1).unwrap_or(u32::MAX), column: 0 };
-        Problem { place, ..problem(Code::Syntax, path, "is not UTF-8".to_owned()) }
+        Box::new(Problem { place, ..problem(Code::Syntax, path, "is not UTF-8".to_owned()) })
     })
 }
 

@@ -154,7 +154,8 @@ async fn of_two_the_first_path_stays() {
 #[tokio::test]
 async fn the_last_good_version_stays() {
     let good = format!("{}---\n{}", service("s", "80"), service("t", "80"));
-    let table: [(&str, Option<Vec<u8>>, &[&str], &[&str]); 7] = [
+    type Row = (&'static str, Option<Vec<u8>>, &'static [&'static str], &'static [&'static str]);
+    let table: [Row; 7] = [
         (
             "a fault between fields",
             Some(format!("{}---\n{}", service("s", "0"), service("t", "81")).into()),
