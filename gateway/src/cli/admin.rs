@@ -32,6 +32,11 @@ pub(super) struct Where {
 }
 
 impl Where {
+    /// On a socket, whatever the environment says.
+    pub(super) fn socket(path: &Path) -> Self {
+        Self { admin_socket: path.to_owned(), admin: None }
+    }
+
     /// Reads a page.
     pub(super) fn get(&self, path: &str) -> anyhow::Result<Bytes> {
         let (status, body) = self.ask(Method::GET, path)?;

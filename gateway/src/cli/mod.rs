@@ -2,6 +2,7 @@
 
 mod admin;
 mod control;
+mod demo;
 mod run;
 mod settings;
 mod status;
@@ -28,6 +29,8 @@ struct Arguments {
 enum Command {
     /// Serve what the manifests describe
     Run(run::Arguments),
+    /// Make, serve and check the mTLS walk-through
+    Demo(demo::Arguments),
     /// Print the status of every object, as a running gateway has it
     Status(status::Arguments),
     /// Have a running gateway read its configuration; returns after the swap
@@ -43,6 +46,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Reload(arguments) => control::reload(&arguments),
         Command::Drain(arguments) => control::drain(&arguments),
