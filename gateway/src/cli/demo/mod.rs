@@ -64,8 +64,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         )));
     }
     let folder = Folder::prepare(arguments.dir.as_deref()).map_err(Failure::input)?;
-    let passed = walk(arguments, &folder).map_err(Failure::operation)?;
-    folder.leave(passed);
+    let walked = walk(arguments, &folder);
+    folder.leave(walked.as_ref().is_ok_and(|passed| *passed));
+    let passed = walked.map_err(Failure::operation)?;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
