@@ -165,6 +165,8 @@ labels! {
         RequestBodyBytesMax = "request_body_bytes_max",
         /// Time for a whole request.
         RequestTimeout = "request_timeout",
+        /// Time for a client to take the next piece of its answer.
+        ResponseStallTimeout = "response_stall_timeout",
         /// Streams of an HTTP/2 connection.
         Http2StreamsMax = "http2_streams_max",
         /// Streams reset before they were answered.

@@ -1,0 +1,335 @@
+//! A client's connection from its first byte of HTTP to its end.
+
+use std::cell::{Cell, OnceCell};
+use std::convert::Infallible;
+use std::error::Error as _;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::forward::forward;
+use super::watch::{Activity, Watched};
+use super::{Limits, Pool};
+use crate::model::{FrontendId, Identity, Reason};
+use crate::runtime::Published;
+use crate::runtime::drain::{Drained, Phase};
+use crate::snapshot::Snapshot;
+use crate::telemetry::access::Connection as Facts;
+use crate::telemetry::{Limit, ListenerMetrics, Telemetry};
+use crate::tls::peer::Credential;
+
+/// RFC 9113 §3.4
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How much is read at once to see the preface; a usual request fits and is not copied again.
+const PREFACE_READ_BYTES_MAX: usize = 2048;
+
+/// What a worker's connections have in common.
+#[derive(Debug)]
+pub struct Server {
+    /// What is served now.
+    pub snapshots: Arc<Published<Snapshot>>,
+    /// Where outcomes go.
+    pub telemetry: Arc<Telemetry>,
+    /// Sizes and times.
+    pub limits: Limits,
+    /// Peers whose word is taken for scheme, host and request id.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The worker's connections to backends.
+    pub pool: Rc<Pool>,
+}
+
+/// A client whose connection stands.
+#[derive(Debug)]
+pub struct Client {
+    /// Where it came in.
+    pub frontend: FrontendId,
+    /// That frontend's counters, for as long as a request's listener is not known.
+    pub metrics: Arc<ListenerMetrics>,
+    /// Addresses and what the handshake agreed on.
+    pub facts: Arc<Facts>,
+    /// What it showed of itself.
+    pub credential: Credential,
+    /// What it speaks.
+    pub wire: Wire,
+}
+
+/// The protocol of a connection. On TLS it is decided by ALPN alone (none offered: HTTP/1.1), never by sniffing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// HTTP/1.1
+    Http1,
+    /// HTTP/2
+    Http2,
+    /// In clear: HTTP/2 where the connection begins with its preface, else HTTP/1.1.
+    ByPreface,
+}
+
+/// A connection as its requests see it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) server: Rc<Server>,
+    pub(super) client: Client,
+    /// The peer's address as `x-forwarded-for` has it.
+    pub(super) peer: HeaderValue,
+    pub(super) peer_is_trusted: bool,
+    client_cert: OnceCell<HeaderValue>,
+    activity: Rc<Activity>,
+    ending: Cell<bool>,
+    end: Notify,
+}
+
+/// Keeps a connection busy until dropped; may end it then.
+#[derive(Debug)]
+pub struct Held {
+    connection: Rc<Connection>,
+    last: bool,
+}
+
+impl Connection {
+    fn new(server: Rc<Server>, client: Client) -> Rc<Self> {
+        let address = client.facts.peer.ip().to_canonical();
+        Rc::new(Self {
+            peer: HeaderValue::from_str(&address.to_string())
+                .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            peer_is_trusted: is_trusted(&server.trusted_proxies, address),
+            activity: Activity::new(server.limits),
+            client_cert: OnceCell::new(),
+            ending: Cell::new(false),
+            end: Notify::new(),
+            server,
+            client,
+        })
+    }
+
+    /// The certificate of a verified client as a structured field (RFC 9440 §2.1).
+    pub(super) fn client_cert(&self, identity: &Identity) -> &HeaderValue {
+        self.client_cert.get_or_init(|| {
+            let text = format!(":{}:", BASE64_STANDARD.encode(&identity.certificate));
+            HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+        })
+    }
+
+    /// Begins a request.
+    pub(super) fn hold(self: &Rc<Self>) -> Held {
+        self.activity.begin();
+        Held { connection: Rc::clone(self), last: false }
+    }
+
+    fn end(&self) {
+        if !self.ending.replace(true) {
+            self.end.notify_one();
+        }
+    }
+}
+
+impl Held {
+    /// No more requests once this one's answer is written.
+    pub(super) fn is_last(&mut self) {
+        self.last = true;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.connection.activity.end();
+        if self.last {
+            self.connection.end();
+        }
+    }
+}
+
+/// Serves a connection to its end. To be run within a `LocalSet`; dropping the future cuts the connection off.
+///
+/// When draining begins the requests in progress are finished and the client is told that the connection ends
+/// (`connection: close`, GOAWAY); when stopping begins nothing is finished.
+pub async fn serve<I>(server: Rc<Server>, client: Client, io: I, drained: Drained)
+where
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let mut stopped = drained.clone();
+    tokio::select! {
+        biased;
+        () = stopped.reached(Phase::Stopping) => {}
+        () = serve_until_stopped(server, client, io, drained) => {}
+    }
+}
+
+async fn serve_until_stopped<I>(server: Rc<Server>, client: Client, mut io: I, mut drained: Drained)
+where
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let connection = Connection::new(server, client);
+    let limits = &connection.server.limits;
+    let (multiplexed, ahead) = match connection.client.wire {
+        Wire::Http1 => (false, Bytes::new()),
+        Wire::Http2 => (true, Bytes::new()),
+        Wire::ByPreface => {
+            let preface = tokio::select! {
+                () = drained.reached(Phase::Draining) => None,
+                preface = timeout(limits.request_head_timeout, read_preface(&mut io)) => match preface {
+                    Ok(preface) => preface.ok().flatten(),
+                    Err(_) => {
+                        connection.server.telemetry.metrics.limit_hit(Limit::RequestHeadTimeout);
+                        None
+                    }
+                },
+            };
+            let Some(ahead) = preface else {
+                // The client's side may be gone already; there is nobody to tell.
+                let _ = io.shutdown().await;
+                return;
+            };
+            (ahead.starts_with(HTTP2_PREFACE), ahead)
+        }
+    };
+    let io = TokioIo::new(Watched::new(io, ahead, multiplexed, Rc::clone(&connection.activity)));
+    let requests = Rc::clone(&connection);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let connection = Rc::clone(&requests);
+        async move { Ok::<_, Infallible>(forward(&connection, request).await) }
+    });
+    if multiplexed {
+        let http2 = pin!(http2_builder(limits).serve_connection(io, service));
+        drive(&connection, drained, http2, http2::Connection::graceful_shutdown).await;
+    } else {
+        let http1 = pin!(http1_builder(limits).serve_connection(io, service));
+        drive(&connection, drained, http1, http1::Connection::graceful_shutdown).await;
+    }
+}
+
+/// Polls a connection until it ends, and tells it when to.
+async fn drive<C>(
+    connection: &Connection,
+    mut drained: Drained,
+    mut http: Pin<&mut C>,
+    finish: impl Fn(Pin<&mut C>),
+) where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let ended = async {
+        let mut finishing = false;
+        let mut overdue = pin!(connection.activity.overdue());
+        loop {
+            tokio::select! {
+                biased;
+                ended = http.as_mut() => return ended,
+                () = connection.end.notified(), if !finishing => {}
+                () = drained.reached(Phase::Draining), if !finishing => {}
+                limit = overdue.as_mut() => {
+                    if let Some(limit) = limit {
+                        connection.server.telemetry.metrics.limit_hit(limit);
+                    }
+                    if finishing {
+                        return Ok(());
+                    }
+                    overdue.set(connection.activity.overdue());
+                }
+            }
+            finishing = true;
+            connection.activity.close();
+            finish(http.as_mut());
+        }
+    };
+    if let Err(error) = ended.await {
+        if let Some(reason) = reason(&error) {
+            connection.client.metrics.refused(reason);
+        }
+        if is_stalled(&error) {
+            connection.server.telemetry.metrics.limit_hit(Limit::ResponseStallTimeout);
+        }
+        tracing::debug!(connection = %connection.client.facts.id, %error, "a client's connection broke off");
+    }
+}
+
+/// What hyper answered by itself, below our sight.
+fn reason(error: &hyper::Error) -> Option<Reason> {
+    match () {
+        () if error.is_parse_too_large() => Some(Reason::HeaderFieldsTooLarge),
+        () if error.is_parse() => Some(Reason::BadRequest),
+        () => None,
+    }
+}
+
+/// Whether the client did not take its answer: the only time that runs out in writing.
+fn is_stalled(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn http1_builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        // Its clock would end idle connections too: ours tells a head that is under way from none.
+        .header_read_timeout(None)
+        .max_headers(limits.request_fields_max)
+        // No `pipeline_flush`: it holds an answer back for as long as a part of the next request is there, and loses it
+        // when the connection ends before the rest comes.
+        .max_header_size(limits.request_head_bytes_max);
+    builder
+}
+
+fn http2_builder(limits: &Limits) -> http2::Builder<Local> {
+    let mut builder = http2::Builder::new(Local);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.http2_streams_max)
+        .initial_stream_window_size(limits.http2_stream_window_bytes)
+        .initial_connection_window_size(limits.http2_connection_window_bytes)
+        .max_send_buf_size(limits.http2_send_buffer_bytes_max)
+        .max_header_list_size(u32::try_from(limits.request_head_bytes_max).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(limits.http2_pending_resets_max)
+        .keep_alive_interval(limits.http2_ping_interval)
+        .keep_alive_timeout(limits.http2_ping_timeout);
+    builder
+}
+
+/// Runs hyper's tasks on this worker.
+#[derive(Clone, Copy, Debug)]
+struct Local;
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// Reads until it is clear whether the connection begins with HTTP/2's preface; gives what was read. `None`: the client
+/// closed without a word.
+async fn read_preface(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Bytes>> {
+    let mut read = BytesMut::with_capacity(PREFACE_READ_BYTES_MAX);
+    loop {
+        let ended = io.read_buf(&mut read).await? == 0;
+        if ended && read.is_empty() {
+            return Ok(None);
+        }
+        if ended || read.len() >= HTTP2_PREFACE.len() || !HTTP2_PREFACE.starts_with(&read) {
+            return Ok(Some(read.freeze()));
+        }
+    }
+}
+
+fn is_trusted(proxies: &[IpNet], address: IpAddr) -> bool {
+    proxies.iter().any(|network| network.contains(&address))
+}

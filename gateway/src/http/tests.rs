@@ -1,0 +1,5 @@
+//! Connections served in one process: a raw client over a pipe, a raw backend on loopback.
+
+mod http1;
+mod http2;
+mod world;

@@ -1,0 +1,484 @@
+//! HTTP/1.1 towards the client.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::world::*;
+use crate::http::{Limits, Wire};
+use crate::model::route::{Redirect, RedirectScheme, WeightedBackend};
+use crate::model::{Action, Filter, HeaderEdit, Reason};
+use crate::runtime::drain::Phase;
+use crate::tls::Credential;
+use crate::tls::revocation::RevocationIndex;
+
+const GET: &str = "GET /x?q=1 HTTP/1.1\r\nHost: A.example\r\n\r\n";
+
+fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).unwrap_or_else(|| panic!("no answer: {answer:?}")).parse().unwrap()
+}
+
+fn reason(answer: &str) -> Option<&str> {
+    answer.lines().find_map(|line| line.strip_prefix("yett-reason: "))
+}
+
+#[test]
+fn a_request_reaches_the_backend_and_its_answer_the_client() {
+    run(async {
+        let (address, seen) = backend(|_| {
+            Reply::Keep(
+                "HTTP/1.1 201 Created\r\ncontent-length: 5\r\nconnection: x-hop\r\nx-hop: 1\r\nx-end: 2\r\n\r\nhello".into(),
+            )
+        })
+        .await;
+        let world =
+            World::new(&[listener("", vec![rule("", "", forward())])], Some(address), &Plan::default());
+        let mut client = world.connect();
+        let request = "POST /x?q=1 HTTP/1.1\r\nHost: A.example:80\r\nConnection: keep-alive, x-gone\r\nx-gone: 1\r\n\
+            Client-Cert: :forged:\r\nclient_cert: forged\r\nX-Forwarded-For: 1.1.1.1\r\nx-stays: 1\r\ncontent-length: 3\r\n\r\nabc";
+        let answer = ask(&mut client, request).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 201 Created\r\n") && answer.ends_with("\r\n\r\nhello"),
+            "{answer}"
+        );
+        assert!(answer.contains("x-end: 2\r\n") && !answer.contains("x-hop"), "{answer}");
+        let request = seen.borrow()[0].clone();
+        assert!(
+            request.starts_with("POST /x?q=1 HTTP/1.1\r\n") && request.ends_with("\r\n\r\nabc"),
+            "{request}"
+        );
+        for line in [
+            "host: A.example:80",
+            "x-stays: 1",
+            "content-length: 3",
+            "x-forwarded-for: 1.1.1.1, 192.0.2.1",
+            "x-forwarded-host: A.example:80",
+            "x-forwarded-proto: http",
+        ] {
+            assert!(request.contains(&format!("{line}\r\n")), "{line} in {request}");
+        }
+        for name in ["client-cert", "client_cert", "x-gone", "connection"] {
+            assert!(!request.contains(&format!("{name}:")), "{name} in {request}");
+        }
+        // The connection and the backend's are kept.
+        assert_eq!(status(&ask(&mut client, GET).await), 201);
+        assert_eq!(seen.borrow().len(), 2);
+        let lines = world.lines(2).await;
+        assert_eq!(lines[0]["connection"]["id"], lines[1]["connection"]["id"]);
+        assert_eq!(
+            (&lines[0]["status"], &lines[0]["bytes_in"], &lines[0]["bytes_out"]),
+            (&201.into(), &3.into(), &5.into())
+        );
+        assert_eq!(lines[0]["listener"], "default/gw/");
+        assert!(lines[0].get("reason").is_none(), "{}", lines[0]);
+    });
+}
+
+#[test]
+fn what_is_answered_without_a_backend() {
+    run(async {
+        let redirect = Redirect {
+            scheme: Some(RedirectScheme::Https),
+            hostname: None,
+            port: None,
+            path: None,
+            status: StatusCode::MOVED_PERMANENTLY,
+        };
+        let gone = WeightedBackend { weight: 1, target: Err(Reason::BackendInvalid), filters: Vec::new() };
+        let idle = WeightedBackend { weight: 0, ..gone.clone() };
+        let rules = vec![
+            rule("a.example", "", forward()),
+            rule("a.example", "/moved", Action::Redirect(redirect)),
+            rule("a.example", "/refused", Action::Refuse(Reason::BackendInvalid)),
+            rule("a.example", "/gone", Action::Forward(vec![gone])),
+            rule("a.example", "/idle", Action::Forward(vec![idle])),
+        ];
+        let world = World::new(&[listener("a.example", rules)], None, &Plan::default());
+        for (description, request, status_expected, reason_expected) in [
+            ("no endpoint", "GET / HTTP/1.1\r\nHost: a.example\r\n", 503, Some("no_endpoints")),
+            (
+                "refused by the rule",
+                "GET /refused HTTP/1.1\r\nHost: a.example\r\n",
+                500,
+                Some("backend_invalid"),
+            ),
+            (
+                "an invalid backend's share",
+                "GET /gone HTTP/1.1\r\nHost: a.example\r\n",
+                500,
+                Some("backend_invalid"),
+            ),
+            ("no weight at all", "GET /idle HTTP/1.1\r\nHost: a.example\r\n", 500, Some("backend_invalid")),
+            ("no listener", "GET / HTTP/1.1\r\nHost: b.example\r\n", 404, Some("route_not_found")),
+            ("a redirect", "GET /moved?q HTTP/1.1\r\nHost: A.example:80\r\n", 301, None),
+            ("no host", "GET / HTTP/1.1\r\n", 400, Some("bad_request")),
+            (
+                "two hosts",
+                "GET / HTTP/1.1\r\nHost: a.example\r\nHost: a.example\r\n",
+                400,
+                Some("bad_request"),
+            ),
+            ("a malformed host", "GET / HTTP/1.1\r\nHost: a..example\r\n", 400, Some("bad_request")),
+            (
+                "two meanings",
+                "GET http://b.example/ HTTP/1.1\r\nHost: a.example\r\n",
+                400,
+                Some("bad_request"),
+            ),
+            (
+                "connect",
+                "CONNECT a.example:80 HTTP/1.1\r\nHost: a.example:80\r\n",
+                501,
+                Some("not_implemented"),
+            ),
+            ("HTTP/1.0 without a host", "GET / HTTP/1.0\r\n", 404, Some("route_not_found")),
+        ] {
+            let answer = talk(world.connect(), &format!("{request}Connection: close\r\n\r\n")).await;
+            assert_eq!(
+                (status(&answer), reason(&answer)),
+                (status_expected, reason_expected),
+                "{description}: {answer}"
+            );
+            if let Some(reason) = reason_expected {
+                let body: serde_json::Value =
+                    serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+                assert_eq!(body["reason"], reason, "{description}");
+                assert!(answer.contains("cache-control: no-store\r\n"), "{description}: {answer}");
+            } else {
+                assert!(answer.contains("location: https://a.example/moved?q\r\n"), "{answer}");
+            }
+        }
+        let lines = world.lines(12).await;
+        assert_eq!(lines[0]["reason"], "no_endpoints");
+        let metrics = world.server.telemetry.metrics.render();
+        assert!(metrics.contains(
+            "yett_http_refusals_total{listener=\"default/gw/a.example\",reason=\"no_endpoints\"} 1"
+        ));
+    });
+}
+
+#[test]
+fn what_goes_wrong_with_a_backend() {
+    run(async {
+        let (address, _) = backend(|request| match request.split(' ').nth(1).unwrap() {
+            "/closes" => Reply::Close(String::new()),
+            "/nonsense" => Reply::Close("SSH-2.0-OpenSSH\r\n\r\n".into()),
+            "/switches" => Reply::Keep(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n".into(),
+            ),
+            "/cut" => Reply::Close("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".into()),
+            "/cut-chunks" => {
+                Reply::Close("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n".into())
+            }
+            _ => Reply::Hang,
+        })
+        .await;
+        let mut impatient = rule("", "/hangs", forward());
+        impatient.request_timeout = Some(Duration::from_millis(50));
+        let mut strict = rule("", "/hangs-too", forward());
+        strict.backend_timeout = Some(Duration::from_millis(50));
+        let rules = vec![rule("", "", forward()), impatient, strict];
+        let world = World::new(&[listener("", rules)], Some(address), &Plan::default());
+        for (path, status_expected, reason_expected) in [
+            ("/closes", 502, Some("upstream_closed")),
+            ("/nonsense", 502, Some("upstream_protocol")),
+            ("/switches", 502, Some("upstream_protocol")),
+            ("/hangs", 504, Some("upstream_timeout")),
+            ("/hangs-too", 504, Some("upstream_timeout")),
+            ("/cut", 200, None),
+            ("/cut-chunks", 200, None),
+        ] {
+            let answer = talk(
+                world.connect(),
+                &format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
+            )
+            .await;
+            assert_eq!(
+                (status(&answer), reason(&answer)),
+                (status_expected, reason_expected),
+                "{path}: {answer}"
+            );
+            assert!(!answer.ends_with("\r\n0\r\n\r\n"), "{path}: a cut must not look like an end");
+        }
+        let lines = world.lines(7).await;
+        assert_eq!(lines[6]["reason"], "upstream_body_cut", "{}", lines[6]);
+    });
+}
+
+#[test]
+fn nobody_listens() {
+    run(async {
+        let address = {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            listener.local_addr().unwrap()
+        };
+        let world =
+            World::new(&[listener("", vec![rule("", "", forward())])], Some(address), &Plan::default());
+        let answer = ask(&mut world.connect(), GET).await;
+        assert_eq!((status(&answer), reason(&answer)), (502, Some("upstream_connect_failed")));
+    });
+}
+
+#[test]
+fn bodies_stream_and_trailers_arrive() {
+    run(async {
+        let (address, seen) = backend(|_| {
+            Reply::Keep(
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 7\r\n\r\n".into(),
+            )
+        })
+        .await;
+        let world =
+            World::new(&[listener("", vec![rule("", "", forward())])], Some(address), &Plan::default());
+        let mut client = world.connect();
+        let request = "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: te\r\nTrailer: x-digest, client-cert\r\n\
+            Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-digest: 9\r\nclient-cert: forged\r\n\r\n";
+        let answer = ask(&mut client, request).await;
+        assert!(answer.ends_with("3\r\nabc\r\n0\r\nx-sum: 7\r\n\r\n"), "{answer}");
+        let request = seen.borrow()[0].clone();
+        assert!(request.ends_with("3\r\nabc\r\n0\r\nx-digest: 9\r\n\r\n"), "{request}");
+        assert!(request.contains("te: trailers\r\n"), "{request}");
+    });
+}
+
+#[test]
+fn a_kept_connection_that_the_backend_closed_is_not_the_clients_trouble() {
+    run(async {
+        // Says that it keeps the connection, and closes it.
+        let (address, seen) =
+            backend(|_| Reply::Close("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".into())).await;
+        let world =
+            World::new(&[listener("", vec![rule("", "", forward())])], Some(address), &Plan::default());
+        let mut client = world.connect();
+        for _ in 0..20 {
+            assert_eq!(status(&ask(&mut client, GET).await), 200);
+        }
+        assert_eq!(seen.borrow().len(), 20);
+    });
+}
+
+#[test]
+fn filters_apply_in_order() {
+    run(async {
+        let (address, seen) = backend(|_| ok("")).await;
+        let set = |name: &str, value: &str| HeaderEdit {
+            set: vec![(name.parse().unwrap(), value.parse().unwrap())],
+            ..HeaderEdit::default()
+        };
+        let target = WeightedBackend {
+            weight: 1,
+            target: Ok(match forward() {
+                Action::Forward(backends) => backends[0].target.clone().unwrap(),
+                _ => unreachable!(),
+            }),
+            filters: vec![
+                Filter::RequestHeaders(set("x-a", "backend")),
+                Filter::ResponseHeaders(set("x-b", "backend")),
+            ],
+        };
+        let mut edited = rule("", "", Action::Forward(vec![target]));
+        edited.filters =
+            vec![Filter::RequestHeaders(set("x-a", "rule")), Filter::ResponseHeaders(set("x-c", "rule"))];
+        let world = World::new(&[listener("", vec![edited])], Some(address), &Plan::default());
+        let answer = ask(&mut world.connect(), GET).await;
+        assert!(answer.contains("x-b: backend\r\n") && answer.contains("x-c: rule\r\n"), "{answer}");
+        assert!(seen.borrow()[0].contains("x-a: backend\r\n"));
+    });
+}
+
+#[test]
+fn another_listeners_host_is_misdirected_on_tls() {
+    run(async {
+        let (address, seen) = backend(|_| ok("")).await;
+        let hosts = ["", "second.example", "*.wildcard.example"];
+        let listeners = hosts.map(|host| listener(host, vec![rule(host, "", forward())]));
+        let plan = Plan { is_tls: true, ..Plan::default() };
+        let world = World::new(&listeners, Some(address), &plan);
+        let narrow = World::new(&listeners[1..], Some(address), &plan);
+        for (description, world, sni, host, expected) in [
+            ("its own", &world, Some("second.example"), "second.example", 200),
+            ("in another spelling", &world, Some("second.example"), "SECOND.example.:8443", 200),
+            ("another one's", &world, Some("second.example"), "a.wildcard.example", 421),
+            ("the catch-all's", &world, Some("second.example"), "other.example", 421),
+            ("a better one's", &world, Some("other.example"), "second.example", 421),
+            ("one of the same", &world, Some("other.example"), "another.example", 200),
+            ("under the same wildcard", &world, Some("a.wildcard.example"), "b.wildcard.example", 200),
+            ("without a server name", &world, None, "other.example", 200),
+            ("without a server name", &world, None, "second.example", 421),
+            ("nobody's", &narrow, Some("second.example"), "other.example", 404),
+            ("another one's", &narrow, Some("a.wildcard.example"), "second.example", 421),
+        ] {
+            let before = seen.borrow().len();
+            let mut client = world.connect_as(Wire::Http1, Some(sni), Credential::None);
+            let answer = ask(&mut client, &format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+            assert_eq!(status(&answer), expected, "{description}: {sni:?} {host}");
+            assert_eq!(seen.borrow().len() - before, usize::from(expected == 200), "{description}");
+            // The connection goes on.
+            let own = sni.unwrap_or("other.example");
+            let answer = ask(&mut client, &format!("GET / HTTP/1.1\r\nHost: {own}\r\n\r\n")).await;
+            assert_eq!(status(&answer), 200, "{description}: again");
+        }
+    });
+}
+
+#[test]
+fn a_verified_client_is_admitted_named_and_refused_on_its_next_request() {
+    run(async {
+        let (address, seen) = backend(|_| ok("")).await;
+        let (domain, credential, leaf) = trust();
+        domain.revocation().store(RevocationIndex::empty().into());
+        let listeners = [listener("", vec![rule("", "", forward())])];
+        let plan = Plan { is_tls: true, trust: Some(domain.clone()), ..Plan::default() };
+        let world = World::new(&listeners, Some(address), &plan);
+        let mut client = world.connect_as(Wire::Http1, Some(None), credential);
+        assert_eq!(status(&ask(&mut client, GET).await), 200);
+        let request = seen.borrow()[0].clone();
+        let encoded = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &leaf);
+        assert!(request.contains(&format!("client-cert: :{encoded}:\r\n")), "{request}");
+        assert!(request.contains("x-forwarded-proto: https\r\n"), "{request}");
+
+        // An index that knows nothing of an issuer that it must cover.
+        domain.revocation().store(RevocationIndex::default().into());
+        // Even a request that is wrong in every other way is told this alone, and the connection ends.
+        let answer = talk(
+            client,
+            "GET / HTTP/1.1\r\nHost: nowhere\r\nHost: b\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        )
+        .await;
+        assert_eq!((status(&answer), reason(&answer)), (400, Some("revocation_status_unknown")));
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+        assert_eq!(seen.borrow().len(), 1, "nothing more reaches the backend");
+        let lines = world.lines(2).await;
+        assert_eq!(lines[1]["reason"], "revocation_status_unknown");
+        let metrics = world.server.telemetry.metrics.render();
+        for series in ["{phase=\"handshake\",result=\"good\"} 1", "{phase=\"live\",result=\"unknown\"} 1"] {
+            assert!(metrics.contains(&format!("yett_revocation_checks_total{series}")), "{series}");
+        }
+    });
+}
+
+#[test]
+fn a_refused_client_in_mid_upload_reads_its_answer() {
+    run(async {
+        let (address, seen) = backend(|_| ok("")).await;
+        let (domain, credential, _) = trust();
+        let plan = Plan { is_tls: true, trust: Some(domain), ..Plan::default() };
+        let world = World::new(&[listener("", vec![rule("", "", forward())])], Some(address), &plan);
+        let client = world.connect_as(Wire::Http1, Some(None), credential);
+        let (mut read, mut write) = tokio::io::split(client);
+        // A client that does not look at what it is sent before all of its body is out. The pipe closes as the gateway
+        // does; on a socket the stream beneath lingers instead.
+        let upload = tokio::task::spawn_local(async move {
+            let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10485760\r\n\r\n";
+            write.write_all(head.as_bytes()).await.unwrap();
+            let piece = vec![b'x'; 64 * 1024];
+            let mut sent = 0;
+            while sent < 10_485_760 && write.write_all(&piece).await.is_ok() {
+                sent += piece.len();
+            }
+        });
+        let mut answer = Vec::new();
+        within(read.read_to_end(&mut answer)).await.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert_eq!((status(&answer), reason(&answer)), (400, Some("revocation_status_unknown")));
+        within(upload).await.unwrap();
+        assert!(seen.borrow().is_empty());
+    });
+}
+
+#[test]
+fn a_removed_frontend_answers_404_and_closes() {
+    run(async {
+        let (address, _) = backend(|_| ok("")).await;
+        let world =
+            World::new(&[listener("", vec![rule("", "", forward())])], Some(address), &Plan::default());
+        let mut client = world.connect();
+        assert_eq!(status(&ask(&mut client, GET).await), 200);
+        world.server.snapshots.store(Default::default());
+        let answer = talk(client, GET).await;
+        assert_eq!(status(&answer), 404);
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+    });
+}
+
+#[test]
+fn draining_finishes_what_is_in_progress() {
+    run(async {
+        let (address, seen) = backend(|request| match request.contains("/slow") {
+            true => Reply::Hang,
+            false => ok(""),
+        })
+        .await;
+        let mut slow = rule("", "/slow", forward());
+        slow.request_timeout = Some(Duration::from_millis(100));
+        let world =
+            World::new(&[listener("", vec![rule("", "", forward()), slow])], Some(address), &Plan::default());
+        let mut idle = world.connect();
+        assert_eq!(status(&ask(&mut idle, GET).await), 200);
+        let silent = world.connect();
+        let busy = world.connect();
+        let busy = tokio::task::spawn_local(talk(busy, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"));
+        within(async {
+            while seen.borrow().len() < 2 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        world.drain.announce(Phase::Draining);
+        assert_eq!(talk(idle, "").await, "", "an idle connection just ends");
+        assert_eq!(talk(silent, "").await, "", "so does one that has said nothing");
+        let answer = within(busy).await.unwrap();
+        assert_eq!(status(&answer), 504, "{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+    });
+}
+
+#[test]
+fn a_client_that_leaves_is_logged_and_not_waited_for() {
+    run(async {
+        let (address, seen) = backend(|_| Reply::Hang).await;
+        let world =
+            World::new(&[listener("", vec![rule("", "", forward())])], Some(address), &Plan::default());
+        let mut client = world.connect();
+        client.write_all(GET.as_bytes()).await.unwrap();
+        within(async {
+            while seen.borrow().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        drop(client);
+        let lines = world.lines(1).await;
+        assert_eq!((&lines[0]["reason"], &lines[0]["status"]), (&"client_closed".into(), &0.into()));
+    });
+}
+
+#[test]
+fn silent_and_slow_clients_are_let_go() {
+    run(async {
+        let (address, _) = backend(|_| ok("")).await;
+        let limits = Limits {
+            request_head_timeout: Duration::from_millis(50),
+            idle_timeout: Duration::from_millis(100),
+            request_body_timeout: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        let plan = Plan { limits, ..Plan::default() };
+        let world = World::new(&[listener("", vec![rule("", "", forward())])], Some(address), &plan);
+        assert_eq!(talk(world.connect(), "").await, "", "says nothing");
+        assert_eq!(talk(world.connect(), "GET / HT").await, "", "begins a head");
+        let answer = talk(world.connect(), &format!("{GET}GET /half")).await;
+        assert_eq!(status(&answer), 200, "begins a second one");
+        assert_eq!(status(&talk(world.connect(), GET).await), 200, "has no more to say");
+        let answer =
+            talk(world.connect(), "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf").await;
+        assert_eq!((status(&answer), reason(&answer)), (408, Some("request_timeout")), "stops in mid-body");
+        let metrics = world.server.telemetry.metrics.render();
+        for limit in ["request_head_timeout", "idle_timeout", "request_body_timeout"] {
+            let none = format!("yett_limit_hits_total{{limit=\"{limit}\"}} 0");
+            assert!(!metrics.contains(&none), "{limit} is counted");
+        }
+    });
+}

@@ -1,0 +1,187 @@
+//! The clocks of a connection: idle, head, and a client that does not take its answer.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use super::Limits;
+use crate::telemetry::Limit;
+
+/// What a connection is doing; shared by its stream, its requests and its clock.
+#[derive(Debug)]
+pub(super) struct Activity {
+    limits: Limits,
+    /// Requests in progress.
+    busy: Cell<usize>,
+    /// Since when there is none.
+    idle_since: Cell<Instant>,
+    /// Since when a head is awaited whose first byte has come, or a connection's first one.
+    head_since: Cell<Option<Instant>>,
+    /// Since when the connection is to end.
+    closing_since: Cell<Option<Instant>>,
+}
+
+impl Activity {
+    pub(super) fn new(limits: Limits) -> Rc<Self> {
+        let now = Instant::now();
+        Rc::new(Self {
+            limits,
+            busy: Cell::new(0),
+            idle_since: Cell::new(now),
+            head_since: Cell::new(Some(now)),
+            closing_since: Cell::new(None),
+        })
+    }
+
+    pub(super) fn begin(&self) {
+        self.busy.set(self.busy.get() + 1);
+        self.head_since.set(None);
+    }
+
+    pub(super) fn end(&self) {
+        self.busy.set(self.busy.get() - 1);
+        if self.busy.get() == 0 {
+            self.idle_since.set(Instant::now());
+        }
+    }
+
+    pub(super) fn close(&self) {
+        if self.closing_since.get().is_none() {
+            self.closing_since.set(Some(Instant::now()));
+        }
+    }
+
+    fn heard(&self, multiplexed: bool) {
+        if multiplexed {
+            // Frames are not heads; a client may open a connection before it has a request.
+            self.head_since.set(None);
+        } else if self.busy.get() == 0 && self.head_since.get().is_none() {
+            self.head_since.set(Some(Instant::now()));
+        }
+    }
+
+    /// When the connection has had its time, by which limit.
+    fn due(&self) -> (Instant, Option<Limit>) {
+        let idle_since = self.idle_since.get();
+        if self.busy.get() > 0 {
+            // Looked at again then; a request has clocks of its own.
+            (Instant::now() + self.limits.idle_timeout, None)
+        } else if let Some(since) = self.closing_since.get() {
+            (since.max(idle_since) + self.limits.close_timeout, None)
+        } else if let Some(since) = self.head_since.get() {
+            (since + self.limits.request_head_timeout, Some(Limit::RequestHeadTimeout))
+        } else {
+            (idle_since + self.limits.idle_timeout, Some(Limit::IdleTimeout))
+        }
+    }
+
+    /// Waits until the connection has had its time. To be polled whenever its connection has been: a limit that comes
+    /// nearer is seen only then.
+    pub(super) async fn overdue(&self) -> Option<Limit> {
+        let mut alarm = std::pin::pin!(sleep_until(self.due().0));
+        poll_fn(|cx| {
+            loop {
+                // A limit that moved away, as it does with every request, costs nothing until the alarm.
+                let (due, _) = self.due();
+                if due < alarm.deadline() {
+                    alarm.as_mut().reset(due);
+                }
+                ready!(alarm.as_mut().poll(cx));
+                let (due, limit) = self.due();
+                if due <= Instant::now() {
+                    return Poll::Ready(limit);
+                }
+                alarm.as_mut().reset(due);
+            }
+        })
+        .await
+    }
+}
+
+/// A client's stream under watch, with what has been read of it already.
+pub(super) struct Watched<I> {
+    io: I,
+    ahead: Bytes,
+    multiplexed: bool,
+    activity: Rc<Activity>,
+    pause_max: Duration,
+    /// Runs only while the client does not take what we write.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl<I> Watched<I> {
+    pub(super) fn new(io: I, ahead: Bytes, multiplexed: bool, activity: Rc<Activity>) -> Self {
+        let pause_max = activity.limits.response_stall_timeout;
+        Self { io, ahead, multiplexed, activity, pause_max, pause: None }
+    }
+
+    fn watch<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.pause = None;
+            return polled;
+        }
+        let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(self.pause_max)));
+        ready!(pause.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not take its answer")))
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        if this.ahead.is_empty() {
+            ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
+        } else {
+            let length = this.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&this.ahead[..length]);
+            this.ahead.advance(length);
+        }
+        if buffer.filled().len() > before {
+            this.activity.heard(this.multiplexed);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.watch(polled, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.watch(polled, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_flush(cx);
+        self.watch(polled, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The stream beneath has limits of its own for this.
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,202 @@
+//! One endpoint as one worker uses it: idle HTTP/1.1 connections, or one HTTP/2 connection that all requests share.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http_body::Body;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::connect::connect;
+use super::error::UpstreamError;
+use super::pool::Limits;
+use crate::model::Endpoint;
+use crate::telemetry::BackendMetrics;
+
+/// What makes a body fit to be sent by hyper.
+pub trait RequestBody:
+    Body<Data = bytes::Bytes, Error: std::error::Error + Send + Sync> + Unpin + 'static
+{
+}
+impl<B: Body<Data = bytes::Bytes, Error: std::error::Error + Send + Sync> + Unpin + 'static> RequestBody
+    for B
+{
+}
+
+/// An endpoint's connections on this worker.
+pub(super) struct EndpointPool<B> {
+    pub(super) endpoint: Endpoint,
+    pub(super) label: Arc<str>,
+    pub(super) metrics: Arc<BackendMetrics>,
+    limits: Limits,
+    /// Requests in progress, for the choice of the less busy endpoint.
+    busy: Cell<usize>,
+    open: Rc<Cell<usize>>,
+    /// Oldest first; taken from the end, so that what is not needed grows old.
+    idle: RefCell<Vec<Idle<B>>>,
+    /// Held across connecting, so that a burst makes one connection.
+    shared: Mutex<Option<http2::SendRequest<B>>>,
+}
+
+struct Idle<B> {
+    sender: http1::SendRequest<B>,
+    since: Instant,
+}
+
+/// A request in progress at an endpoint, counted until dropped.
+pub(super) struct Busy<B>(Rc<EndpointPool<B>>);
+
+impl<B> Busy<B> {
+    pub(super) fn at(endpoint: &Rc<EndpointPool<B>>) -> Self {
+        endpoint.busy.set(endpoint.busy.get() + 1);
+        Self(Rc::clone(endpoint))
+    }
+
+    pub(super) fn endpoint(&self) -> &Rc<EndpointPool<B>> {
+        &self.0
+    }
+}
+
+impl<B> Drop for Busy<B> {
+    fn drop(&mut self) {
+        self.0.busy.set(self.0.busy.get() - 1);
+    }
+}
+
+/// An open connection, counted until dropped.
+struct Open(Rc<Cell<usize>>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl<B> EndpointPool<B> {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        label: Arc<str>,
+        metrics: Arc<BackendMetrics>,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            endpoint,
+            label,
+            metrics,
+            limits,
+            busy: Cell::new(0),
+            open: Rc::default(),
+            idle: RefCell::default(),
+            shared: Mutex::default(),
+        }
+    }
+
+    pub(super) fn busy(&self) -> usize {
+        self.busy.get()
+    }
+
+    /// The youngest idle connection that still holds.
+    pub(super) fn take_idle(&self) -> Option<http1::SendRequest<B>> {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|idle| !idle.sender.is_closed());
+        // One that is not ready still sends the body of a request that was answered early.
+        let place = idle.iter().rposition(|idle| idle.sender.is_ready())?;
+        let found = idle.swap_remove(place);
+        (found.since.elapsed() < self.limits.idle_timeout).then_some(found.sender)
+    }
+
+    /// Keeps a connection whose answer has been read to its end.
+    pub(super) fn give_back(&self, sender: http1::SendRequest<B>) {
+        let mut idle = self.idle.borrow_mut();
+        if !sender.is_closed() && idle.len() < self.limits.idle_per_endpoint_max {
+            idle.push(Idle { sender, since: Instant::now() });
+        }
+    }
+
+    /// Closes what has been idle for too long.
+    pub(super) fn sweep(&self) {
+        let limit = self.limits.idle_timeout;
+        self.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < limit);
+    }
+}
+
+impl<B: RequestBody> EndpointPool<B> {
+    /// A new HTTP/1.1 connection.
+    pub(super) async fn connect_http1(&self) -> Result<http1::SendRequest<B>, UpstreamError> {
+        let (stream, open) = self.connect().await?;
+        let (sender, connection) = http1::Builder::new()
+            .max_headers(self.limits.response_fields_max)
+            .max_header_size(self.limits.response_head_bytes_max)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.not_begun(error))?;
+        self.drive(connection, open);
+        Ok(sender)
+    }
+
+    /// The shared HTTP/2 connection; a new one where there is none or `stale` says that it is of no more use.
+    pub(super) async fn shared_http2(&self, stale: bool) -> Result<http2::SendRequest<B>, UpstreamError> {
+        let mut shared = self.shared.lock().await;
+        if let Some(sender) = shared.as_ref().filter(|sender| !stale && !sender.is_closed()) {
+            return Ok(sender.clone());
+        }
+        *shared = None;
+        let (stream, open) = self.connect().await?;
+        let (sender, connection) = http2::Builder::new(Local)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(self.limits.http2_stream_window_bytes)
+            .initial_connection_window_size(self.limits.http2_connection_window_bytes)
+            .max_header_list_size(u32::try_from(self.limits.response_head_bytes_max).unwrap_or(u32::MAX))
+            .keep_alive_interval(self.limits.http2_ping_interval)
+            .keep_alive_timeout(self.limits.http2_ping_timeout)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.not_begun(error))?;
+        self.drive(connection, open);
+        *shared = Some(sender.clone());
+        Ok(sender)
+    }
+
+    async fn connect(&self) -> Result<(TcpStream, Open), UpstreamError> {
+        let connections_max = self.limits.connections_per_endpoint_max;
+        if self.open.get() >= connections_max {
+            return Err(UpstreamError::ConnectionsMax { endpoint: Arc::clone(&self.label), connections_max });
+        }
+        self.open.set(self.open.get() + 1);
+        let open = Open(Rc::clone(&self.open));
+        let stream = connect(&self.endpoint, &self.label, self.limits.connect_timeout).await?;
+        Ok((stream, open))
+    }
+
+    fn not_begun(&self, error: hyper::Error) -> UpstreamError {
+        UpstreamError::Connect { endpoint: Arc::clone(&self.label), cause: io::Error::other(error) }
+    }
+
+    /// Lets a connection run until it ends by itself or its last sender is dropped.
+    fn drive(&self, connection: impl Future<Output = hyper::Result<()>> + 'static, open: Open) {
+        let active = self.metrics.connected();
+        let label = Arc::clone(&self.label);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(endpoint = %label, %error, "a connection to a backend broke off");
+            }
+            drop((active, open));
+        });
+    }
+}
+
+/// Runs hyper's tasks on this worker.
+#[derive(Clone, Copy, Debug)]
+struct Local;
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}

@@ -1,0 +1,261 @@
+//! A worker's connections to all backends. Nothing here is shared between workers, so nothing is locked.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
+use tokio::time::{Instant, sleep};
+
+use super::Upstream;
+use super::body::UpstreamBody;
+use super::endpoint::{Busy, EndpointPool, RequestBody};
+use super::error::UpstreamError;
+use super::pick::{self, Dice};
+use crate::model::{BackendKey, BackendProtocol, Endpoint};
+use crate::telemetry::BackendMetrics;
+use crate::tls::revocation::gate::Admitted;
+
+/// Sizes and times towards backends; counts are per worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For a name's lookup and the connection together.
+    pub connect_timeout: Duration,
+    /// Idle HTTP/1.1 connections kept to one endpoint.
+    pub idle_per_endpoint_max: usize,
+    /// How long such a connection is kept: less than backends commonly keep theirs, so that few requests meet a
+    /// connection that is just being closed.
+    pub idle_timeout: Duration,
+    /// Open connections to one endpoint.
+    pub connections_per_endpoint_max: usize,
+    /// Bytes of a response head.
+    pub response_head_bytes_max: usize,
+    /// Fields of a response head.
+    pub response_fields_max: usize,
+    /// What a backend may send ahead on one HTTP/2 stream.
+    pub http2_stream_window_bytes: u32,
+    /// What it may send ahead on one connection: many streams' worth, since a stalled client holds its stream's share.
+    pub http2_connection_window_bytes: u32,
+    /// How often a busy HTTP/2 connection is asked whether it still lives.
+    pub http2_ping_interval: Duration,
+    /// How long it may take to say so.
+    pub http2_ping_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            idle_per_endpoint_max: 64,
+            idle_timeout: Duration::from_secs(30),
+            connections_per_endpoint_max: 4096,
+            response_head_bytes_max: 64 * 1024,
+            response_fields_max: 128,
+            http2_stream_window_bytes: 128 * 1024,
+            http2_connection_window_bytes: 16 * 1024 * 1024,
+            http2_ping_interval: Duration::from_secs(20),
+            http2_ping_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A worker's connections; `B` is the body of the requests that are sent.
+pub struct Pool<B> {
+    limits: Limits,
+    dice: RefCell<Dice>,
+    /// By the number of the upstream.
+    groups: RefCell<HashMap<u64, Rc<Group<B>>>>,
+    /// Outlives groups, so that a backend whose endpoints change keeps the connections to those that stay.
+    endpoints: RefCell<HashMap<EndpointKey, Rc<EndpointPool<B>>>>,
+}
+
+type EndpointKey = (BackendKey, BackendProtocol, Endpoint);
+
+/// The endpoints of one upstream.
+struct Group<B> {
+    upstream: Weak<Upstream>,
+    endpoints: Vec<Rc<EndpointPool<B>>>,
+}
+
+/// An endpoint chosen for one request of an admitted client.
+pub struct Lease<B> {
+    busy: Option<Busy<B>>,
+    endpoint: Rc<EndpointPool<B>>,
+    protocol: BackendProtocol,
+    attempts: u32,
+}
+
+impl<B> Pool<B> {
+    /// An empty pool.
+    pub fn new(limits: Limits) -> Rc<Self> {
+        Rc::new(Self {
+            limits,
+            // Workers must not walk the endpoints in step.
+            dice: RefCell::new(Dice::new(RandomState::new().hash_one(0u8))),
+            groups: RefCell::default(),
+            endpoints: RefCell::default(),
+        })
+    }
+
+    /// The next number of the worker's dice.
+    pub fn roll(&self) -> u64 {
+        self.dice.borrow_mut().roll()
+    }
+
+    /// Chooses an endpoint. Only an admitted client's request gets this far: there is no way around the argument.
+    pub fn lease(
+        &self,
+        _admitted: &Admitted<'_>,
+        upstream: &Arc<Upstream>,
+    ) -> Result<Lease<B>, UpstreamError> {
+        let group = self.group(upstream);
+        let endpoints = &group.endpoints;
+        let chosen = pick::endpoint(endpoints.len(), |index| endpoints[index].busy(), self.roll())
+            .ok_or(UpstreamError::NoEndpoints)?;
+        let endpoint = Rc::clone(&endpoints[chosen]);
+        Ok(Lease { busy: Some(Busy::at(&endpoint)), endpoint, protocol: upstream.protocol(), attempts: 0 })
+    }
+
+    /// Closes idle connections in time and forgets backends that no snapshot holds, for as long as it is polled.
+    pub async fn keep_house(self: Rc<Self>) {
+        let pause = (self.limits.idle_timeout / 4).max(Duration::from_millis(100));
+        loop {
+            sleep(pause).await;
+            self.sweep();
+        }
+    }
+
+    fn sweep(&self) {
+        self.groups.borrow_mut().retain(|_, group| group.upstream.strong_count() > 0);
+        self.endpoints.borrow_mut().retain(|_, endpoint| {
+            endpoint.sweep();
+            Rc::strong_count(endpoint) > 1
+        });
+    }
+
+    fn group(&self, upstream: &Arc<Upstream>) -> Rc<Group<B>> {
+        if let Some(group) = self.groups.borrow().get(&upstream.id()) {
+            return Rc::clone(group);
+        }
+        let mut pools = self.endpoints.borrow_mut();
+        let endpoints = upstream
+            .endpoints()
+            .map(|(endpoint, label)| {
+                let key = (upstream.key().clone(), upstream.protocol(), endpoint.clone());
+                let metrics: &Arc<BackendMetrics> = upstream.metrics();
+                let make =
+                    || EndpointPool::new(endpoint.clone(), label.clone(), metrics.clone(), self.limits);
+                Rc::clone(pools.entry(key).or_insert_with(|| Rc::new(make())))
+            })
+            .collect();
+        let group = Rc::new(Group { upstream: Arc::downgrade(upstream), endpoints });
+        self.groups.borrow_mut().insert(upstream.id(), Rc::clone(&group));
+        group
+    }
+}
+
+impl<B> Lease<B> {
+    /// The endpoint that was chosen.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint.endpoint
+    }
+
+    /// The same as logs show it.
+    pub fn label(&self) -> &Arc<str> {
+        &self.endpoint.label
+    }
+
+    /// How often the request has been sent.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+}
+
+impl<B: RequestBody> Lease<B> {
+    /// Sends the request and waits for the head of the answer. On HTTP/1.1 the request's target must be in
+    /// origin-form with a `host` field, on HTTP/2 it must have scheme and authority.
+    ///
+    /// A request that hyper gives back unsent, because a kept connection turned out to be closed, is sent once more on
+    /// a new one. Dropping the future ends the exchange; the connection is not used again.
+    pub async fn exchange(
+        &mut self,
+        request: Request<B>,
+    ) -> Result<Response<UpstreamBody<B>>, UpstreamError> {
+        let began = Instant::now();
+        let answered = match self.protocol {
+            BackendProtocol::Http1 => self.http1(request).await,
+            BackendProtocol::H2c => self.http2(request).await,
+        };
+        let metrics = &self.endpoint.metrics;
+        match &answered {
+            Ok(response) => metrics.exchange(response.status().as_u16(), began.elapsed()),
+            Err(error) => {
+                metrics.exchange(0, began.elapsed());
+                if let UpstreamError::Connect { .. }
+                | UpstreamError::ConnectTimeout { .. }
+                | UpstreamError::ConnectionsMax { .. } = error
+                {
+                    metrics.connect_failed(error.reason());
+                }
+            }
+        }
+        answered
+    }
+
+    async fn http1(&mut self, mut request: Request<B>) -> Result<Response<UpstreamBody<B>>, UpstreamError> {
+        let mut kept = self.endpoint.take_idle();
+        loop {
+            let reused = kept.is_some();
+            let mut sender = match kept.take() {
+                Some(sender) => sender,
+                None => self.endpoint.connect_http1().await?,
+            };
+            self.attempts += 1;
+            match sender.try_send_request(request).await {
+                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    return Err(UpstreamError::UnaskedUpgrade { endpoint: Arc::clone(&self.endpoint.label) });
+                }
+                Ok(response) => {
+                    let busy = self.busy.take();
+                    return Ok(response.map(|incoming| UpstreamBody::http1(incoming, busy, sender)));
+                }
+                Err(mut failed) => match failed.take_message().filter(|_| reused) {
+                    Some(unsent) => {
+                        request = unsent;
+                        self.endpoint.metrics.retried();
+                    }
+                    None => return Err(UpstreamError::exchange(&self.endpoint.label, failed.into_error())),
+                },
+            }
+        }
+    }
+
+    async fn http2(&mut self, mut request: Request<B>) -> Result<Response<UpstreamBody<B>>, UpstreamError> {
+        loop {
+            let mut sender = self.endpoint.shared_http2(self.attempts > 0).await?;
+            self.attempts += 1;
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    let busy = self.busy.take();
+                    return Ok(response.map(|incoming| UpstreamBody::http2(incoming, busy)));
+                }
+                Err(mut failed) => match failed.take_message().filter(|_| self.attempts == 1) {
+                    Some(unsent) => {
+                        request = unsent;
+                        self.endpoint.metrics.retried();
+                    }
+                    None => return Err(UpstreamError::exchange(&self.endpoint.label, failed.into_error())),
+                },
+            }
+        }
+    }
+}
+
+impl<B> std::fmt::Debug for Pool<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("endpoints", &self.endpoints.borrow().len()).finish_non_exhaustive()
+    }
+}
