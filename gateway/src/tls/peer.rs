@@ -1,9 +1,9 @@
 //! The client at the other end of a connection: what it showed in the handshake, and what the revocation gate last
 //! decided about it.
 //!
-//! In: identity, chain and verified path, from the handshake. Out: nothing but the identity; whether a request may pass
-//! is for `revocation::gate` to say. A credential belongs to its connection and so to one worker: it has cells and no
-//! locks.
+//! In: identity, chain and verified path, from the handshake. Out: nothing but the identity; whether a request may
+//! pass is for `revocation::gate` to say. A credential belongs to its connection and so to one worker: it has cells
+//! and no locks.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -81,8 +81,8 @@ pub(in crate::tls) struct Case {
 }
 
 impl Peer {
-    /// A client whose chain (leaf first, as sent) the domain has just verified. Nothing is decided yet: the gate looks
-    /// at revocation on the first request.
+    /// A client whose chain (leaf first, as sent) the domain has just verified. Nothing is decided yet: the gate
+    /// looks at revocation on the first request.
     pub fn new(
         identity: Arc<Identity>,
         chain: impl Into<Arc<[CertificateDer<'static>]>>,
@@ -104,8 +104,8 @@ impl Peer {
         &self.identity
     }
 
-    /// How often the gate has judged it anew. Whoever counts checks compares before and after; the first is that of the
-    /// handshake or resumption, later ones are of a live connection.
+    /// How often the gate has judged it anew. Whoever counts checks compares before and after; the first is that of
+    /// the handshake or resumption, later ones are of a live connection.
     pub fn evaluations(&self) -> u32 {
         self.evaluations.get()
     }

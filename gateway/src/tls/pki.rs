@@ -5,8 +5,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -88,6 +88,20 @@ impl Ca {
         })
     }
 
+    /// A CRL in DER: number 1, 2026 to 2048, empty, unless altered.
+    pub(crate) fn crl(&self, alter: impl FnOnce(&mut CertificateRevocationListParams)) -> Vec<u8> {
+        let mut params = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2026, 1, 1),
+            next_update: rcgen::date_time_ymd(2048, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        alter(&mut params);
+        params.signed_by(&self.issuer).unwrap().der().to_vec()
+    }
+
     pub(crate) fn holder(
         &self,
         common_name: &str,
@@ -127,7 +141,7 @@ pub(crate) fn openssl_v1(root: &str, client: &str) -> (CertificateDer<'static>, 
     (CertificateDer::from_pem_slice(&read("root.crt")).unwrap(), holder)
 }
 
-fn openssl(directory: &Path, line: &str) {
+pub(crate) fn openssl(directory: &Path, line: &str) {
     let run = Command::new("openssl").args(line.split(' ')).current_dir(directory).output().unwrap();
     assert!(run.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&run.stderr));
 }

@@ -1,12 +1,13 @@
-//! From revocation material to published indices: reads what stands beside a bundle's anchors, verifies it once, keeps
-//! the last good copy of everything, and publishes a new index to a trust domain when something has changed.
+//! From revocation material to published indices: reads what stands beside a bundle's anchors, verifies it once,
+//! keeps the last good copy of everything, and publishes a new index to a trust domain when something has changed.
 //!
-//! In: a domain, its material, the time; and issuers that the gate has met. Out: an index in the domain, and one event a
-//! list for log, metrics and report. It runs on the control thread; it fetches nothing and reads no file.
+//! In: a domain, its material, the time; and issuers that the gate has met. Out: an index in the domain, and one
+//! event a list for log, metrics and report. It runs on the control thread; it fetches nothing and reads no file.
 //!
-//! Rules. A list that is unreadable, wrongly signed, expired, of the future or older than its predecessor never replaces
-//! a good one. Material with an unusable part that never had a good copy denies every client of the bundle. An issuer
-//! once covered stays covered until its source is removed. A list of an issuer whose key is not known yet waits for it.
+//! Rules. A list that is unreadable, wrongly signed, expired, of the future or older than its predecessor never
+//! replaces a good one. Material with an unusable part that never had a good copy denies every client of the
+//! bundle. An issuer once covered stays covered until its source is removed. A list of an issuer whose key is not
+//! known yet waits for it.
 
 mod event;
 mod source;
@@ -69,9 +70,9 @@ impl Feed {
         Self::default()
     }
 
-    /// Takes the material that now stands beside a domain's anchors and publishes the outcome to the domain; with the
-    /// same material again, judges it by the time. To be called for every domain before its listeners are served, and at
-    /// every reload and poll. `now`: Unix seconds.
+    /// Takes the material that now stands beside a domain's anchors and publishes the outcome to the domain; with
+    /// the same material again, judges it by the time. To be called for every domain before its listeners are
+    /// served, and at every reload and poll. `now`: Unix seconds.
     ///
     /// Returns one event for each list; those that say what was said before are not `fresh`.
     pub fn load(&mut self, domain: &TrustDomain, crls: &[CrlMaterial], now: i64) -> Vec<CrlEvent> {
@@ -123,7 +124,7 @@ impl Feed {
         let mut events = Vec::new();
         for name in &followed.sources {
             let Some(source) = self.sources.get_mut(name) else { continue };
-            source.verify(domain.issuers().iter().chain(&followed.learnt), &mut self.shelf);
+            source.verify(&domain.issuers().iter().chain(&followed.learnt), &mut self.shelf);
             events.extend(source.judge(name, domain.issuers(), &followed.learnt, now, &mut evidence));
         }
         let made_of = Ingredients::of(&evidence);

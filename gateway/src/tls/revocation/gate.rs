@@ -1,9 +1,10 @@
 //! The gate: decides for every request whether the client's certificate is in force now. There is one, for new
 //! connections, resumed ones and long-lived ones alike.
 //!
-//! In: what the client has shown, the trust domain that the listener has now, the time. Out: [`Admitted`], without which
-//! no request is routed, or a [`Refusal`]. As long as neither domain nor revocation data has changed and nothing has run
-//! out, the last decision stands, and asking costs a few comparisons; otherwise the whole path is judged anew.
+//! In: what the client has shown, the trust domain that the listener has now, the time. Out: [`Admitted`], without
+//! which no request is routed, or a [`Refusal`]. As long as neither domain nor revocation data has changed and
+//! nothing has run out, the last decision stands, and asking costs a few comparisons; otherwise the whole path is
+//! judged anew.
 
 use std::sync::Arc;
 
@@ -110,8 +111,8 @@ fn judge_anew(peer: &Peer, domain: &Arc<TrustDomain>, generation: u64, now: i64)
     standing
 }
 
-/// Judges every certificate of a path: the second before which the path stands, or why it does not. Of several reasons
-/// the strictest is told, of equal ones that nearest to the leaf.
+/// Judges every certificate of a path: the second before which the path stands, or why it does not. Of several
+/// reasons the strictest is told, of equal ones that nearest to the leaf.
 fn judge(path: &VerifiedPath, index: &RevocationIndex, now: i64) -> Result<i64, Refusal> {
     let mut before = path.not_after.saturating_add(1);
     let mut worst: Option<(u8, bool, RevocationStatus)> = None;

@@ -2,9 +2,9 @@
 //! request that has to be judged anew.
 //!
 //! It is told which lists have been verified under which issuer; it answers for one certificate of a verified path.
-//! Issuers are told apart by key and name together ([`IssuerId`]), never by name alone. Several lists of an issuer stand
-//! side by side, each for its scope; the strictest answer wins. A delta or an OCSP answer will be one more kind of
-//! evidence beside [`List`].
+//! Issuers are told apart by key and name together ([`IssuerId`]), never by name alone. Several lists of an issuer
+//! stand side by side, each for its scope; the strictest answer wins. A delta or an OCSP answer will be one more
+//! kind of evidence beside [`List`].
 
 mod table;
 
@@ -40,8 +40,8 @@ pub struct List {
     pub this_update: i64,
     /// nextUpdate, Unix seconds.
     pub next_update: Option<i64>,
-    /// Why absence from the list means nothing, if so (a critical extension that we do not know, say). Then what it lists
-    /// is revoked, and it says nothing of others (RFC 5280 §5.2, §5.3).
+    /// Why absence from the list means nothing, if so (a critical extension that we do not know, say). Then what it
+    /// lists is revoked, and it says nothing of others (RFC 5280 §5.2, §5.3).
     pub silence_void: Option<Box<str>>,
     /// Length of the DER CertificateList.
     pub size_bytes: usize,

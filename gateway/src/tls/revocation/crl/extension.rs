@@ -115,7 +115,8 @@ pub(super) fn issuing_point(value: &[u8]) -> Result<IssuingPoint, NotDer> {
     Ok(point)
 }
 
-/// Adds the names of `DistributionPointName ::= CHOICE { fullName [0], nameRelativeToCRLIssuer [1] }`; false: relative.
+/// Adds the names of `DistributionPointName ::= CHOICE { fullName [0], nameRelativeToCRLIssuer [1] }`; false:
+/// relative.
 fn point_names(name: &[u8], into: &mut Vec<Box<[u8]>>) -> Result<bool, NotDer> {
     let mut name = Reader::new(name);
     let choice = name.element()?;

@@ -94,7 +94,8 @@ pub struct CertificateList<'a> {
 }
 
 impl<'a> CertificateList<'a> {
-    /// Reads the DER of one CertificateList to its end. Every entry is looked at, so that [`Self::entries`] cannot fail.
+    /// Reads the DER of one CertificateList to its end. Every entry is looked at, so that [`Self::entries`] cannot
+    /// fail.
     ///
     /// # Errors
     /// If it is not one, with the first part that is wrong.
@@ -326,6 +327,3 @@ fn reason_code(value: &[u8]) -> Result<RevocationReason, NotDer> {
     };
     Ok(known.unwrap_or(RevocationReason::Unspecified))
 }
-
-#[cfg(test)]
-mod tests;

@@ -23,8 +23,8 @@ pub enum VerifyError {
     Signature,
 }
 
-/// Checks name, permission and signature, in this order. Algorithms: ECDSA on P-256, P-384 and P-521, RSA PKCS#1 v1.5 and
-/// PSS from 2048 bits, Ed25519, each with SHA-2; never SHA-1.
+/// Checks name, permission and signature, in this order. Algorithms: ECDSA on P-256, P-384 and P-521, RSA PKCS#1
+/// v1.5 and PSS from 2048 bits, Ed25519, each with SHA-2; never SHA-1.
 ///
 /// # Errors
 /// If one of them is wrong.

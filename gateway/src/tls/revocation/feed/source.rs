@@ -84,7 +84,7 @@ impl Source {
     /// Tries issuers on the lists that bear their names and are not verified yet.
     pub(super) fn verify<'a>(
         &mut self,
-        issuers: impl Iterator<Item = &'a Arc<IssuerCertificate>> + Clone,
+        issuers: &(impl Iterator<Item = &'a Arc<IssuerCertificate>> + Clone),
         shelf: &mut Shelf,
     ) {
         for block in &mut self.blocks {
@@ -121,8 +121,8 @@ impl Source {
                 ),
                 Block::Unverified { list, tried } => {
                     let outcome = self.unverified(list, tried, bundle);
-                    // Where an earlier list of such an issuer decides on, everything stays as it was. Otherwise whoever
-                    // bears the name must be covered: those whose keys were tried, and those to come.
+                    // Where an earlier list of such an issuer decides on, everything stays as it was. Otherwise
+                    // whoever bears the name must be covered: those whose keys were tried, and those to come.
                     if !matches!(outcome, CrlOutcome::Rejected { kept: true, .. }) {
                         let namesakes =
                             bundle.iter().chain(learnt).filter(|issuer| *issuer.name == *list.issuer);
@@ -148,8 +148,11 @@ impl Source {
                             if list.silence_void.is_some() {
                                 evidence.lists.push(Arc::clone(list));
                             }
-                            evidence.tried.push(list.issuer);
-                            CrlOutcome::Rejected { result, message, kept: self.good.contains_key(&slot) }
+                            let kept = self.good.contains_key(&slot);
+                            if !kept {
+                                evidence.tried.push(list.issuer);
+                            }
+                            CrlOutcome::Rejected { result, message, kept }
                         }
                     };
                     (Some(Arc::clone(issuer)), outcome)
@@ -166,7 +169,8 @@ impl Source {
         events
     }
 
-    /// What there is to say of a list that no key has verified. Where the bundle has an issuer of its name, it is at fault.
+    /// What there is to say of a list that no key has verified. Where the bundle has an issuer of its name, it is
+    /// at fault.
     fn unverified(
         &self,
         list: &Pending,
@@ -207,7 +211,8 @@ impl Source {
         contenders.into_iter().map(|(slot, (index, _))| (slot, index)).collect()
     }
 
-    /// Good lists that are no longer in the material and whose issuer is still known.
+    /// Good lists that are no longer in the material and whose issuer is still known. A block that could not be
+    /// read or verified may be the list, and has been told of.
     fn kept(
         &self,
         name: &Arc<str>,
@@ -215,14 +220,16 @@ impl Source {
         learnt: &[Arc<IssuerCertificate>],
         now: i64,
     ) -> Vec<CrlEvent> {
-        let shown = |slot: &Slot| {
-            self.blocks.iter().any(|block| {
-                matches!(block, Block::Verified { list, .. } if list.issuer == slot.0 && list.scope == slot.1)
-            })
-        };
         let mut events = Vec::new();
-        for (slot, list) in self.good.iter().filter(|(slot, _)| !shown(slot)) {
-            if let Some(issuer) = bundle.iter().chain(learnt).find(|issuer| issuer.id == slot.0) {
+        for (slot, list) in &self.good {
+            let known = bundle.iter().chain(learnt).find(|issuer| issuer.id == slot.0);
+            let Some(issuer) = known else { continue };
+            let told = |block: &Block| match block {
+                Block::Unreadable { .. } => true,
+                Block::Unverified { list, .. } => list.issuer == issuer.name,
+                Block::Verified { list, .. } => list.issuer == slot.0 && list.scope == slot.1,
+            };
+            if !self.blocks.iter().any(told) {
                 events.push(CrlEvent {
                     source: Arc::clone(name),
                     issuer: Some(name_text(&issuer.name).into()),
@@ -296,8 +303,8 @@ fn block(der: &[u8]) -> Block {
     }
 }
 
-/// Material comes from outside and is read before its signature can be checked: a fault of ours in reading it must cost
-/// the list and not the control thread.
+/// Material comes from outside and is read before its signature can be checked: a fault of ours in reading it must
+/// cost the list and not the control thread.
 fn parse(der: &[u8]) -> Result<CertificateList<'_>, ParseError> {
     std::panic::catch_unwind(|| CertificateList::parse(der))
         .unwrap_or(Err(ParseError("reading it has failed inside the gateway")))

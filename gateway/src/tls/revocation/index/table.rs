@@ -1,16 +1,17 @@
 //! The serial numbers of one CRL, packed for lookup: built once from the list's entries, never changed.
 //!
 //! A serial is padded to the width of the longest one in the list and split into its last four octets and the rest.
-//! The last four, mixed and XORed with a keyed hash of the rest, make a word: given the rest, word and octets determine
-//! each other. The word's upper bits choose a bucket, so a row needs to store only its lower bits beside the rest. The
-//! comparison is exact all the same, and a row of a large list is one octet shorter than the serial, its reason
-//! included. The hash is keyed per process, since an authority may number its certificates in sequence.
+//! The last four, mixed and XORed with a keyed hash of the rest, make a word: given the rest, word and octets
+//! determine each other. The word's upper bits choose a bucket, so a row needs to store only its lower bits beside
+//! the rest. The comparison is exact all the same, and a row of a large list is one octet shorter than the serial,
+//! its reason included. The hash is keyed per process, since an authority may number its certificates in sequence.
 
 use std::hash::{BuildHasher, RandomState};
 
 use crate::model::{CrlEntry, RevocationReason};
 
-/// The longest serial that the rows hold (RFC 5280 §4.1.2.2 allows no longer one); others stand in a list of their own.
+/// The longest serial that the rows hold (RFC 5280 §4.1.2.2 allows no longer one); others stand in a list of their
+/// own.
 const SERIAL_OCTETS_MAX: usize = 20;
 
 /// Entries a bucket holds on average, at most; at least half as many in all but the smallest tables.
@@ -65,8 +66,8 @@ struct Cut<'a> {
 }
 
 impl Table {
-    /// Packs the entries, which are read three times. At most `u32::MAX` entries are kept; no list within the size limit
-    /// comes near.
+    /// Packs the entries, which are read three times. At most `u32::MAX` entries are kept; no list within the size
+    /// limit comes near.
     pub fn build<'a>(entries: impl Iterator<Item = CrlEntry<'a>> + Clone, key: RandomState) -> Self {
         let packed = |entry: &CrlEntry<'a>| entry.serial.len() <= SERIAL_OCTETS_MAX;
         let (mut count, mut width) = (0usize, WORD_OCTETS);
@@ -252,7 +253,7 @@ mod tests {
             let size = table.size_bytes();
             assert!(size <= 100_000 * octets_an_entry_max, "{octets} octets: {size} bytes");
             let found = Found { reason: RevocationReason::KeyCompromise, revoked_at: Some(1_700_000_000) };
-            assert!(serials.iter().all(|serial| table.find(serial) == Some(found)));
+            assert!(serials.iter().step_by(10).all(|serial| table.find(serial) == Some(found)));
         }
     }
 
@@ -301,6 +302,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+
         #[test]
         fn a_table_answers_as_a_hash_map_does(
             listed in proptest::collection::hash_map(serial(), (0u8..11, 1u32..), 0..60),
