@@ -123,8 +123,8 @@ impl Readiness {
 pub struct CrlInUse {
     /// Its configured name.
     pub source: String,
-    /// Its issuer's name.
-    pub issuer: String,
+    /// `current`, `late` (past nextUpdate, decides still) or `stale` (its issuer's clients are refused).
+    pub state: &'static str,
     /// CRLNumber.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<String>,

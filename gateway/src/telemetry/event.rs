@@ -81,37 +81,26 @@ pub struct CrlLoaded<'a> {
     /// Its configured name.
     pub source: &'a str,
     /// Its issuer's name.
-    pub issuer: &'a str,
+    pub issuer: Option<&'a str>,
     /// CRLNumber.
     pub number: Option<&'a str>,
     /// How many certificates it lists.
-    pub entries: u64,
+    pub entries: usize,
     /// Its size, DER.
-    pub size_bytes: u64,
+    pub size_bytes: usize,
     /// thisUpdate, Unix seconds.
     pub this_update: i64,
     /// nextUpdate, Unix seconds.
     pub next_update: Option<i64>,
-    /// Time to read, verify and index it.
-    pub elapsed: Duration,
 }
 
 impl CrlLoaded<'_> {
     /// Logs and counts. The gauges are set by [`super::CrlMetrics::in_use`], since a source may hold several lists.
     pub fn emit(&self, telemetry: &Telemetry) {
-        telemetry.metrics.crl(self.source).loaded(CrlResult::Ok, self.elapsed);
-        let Self { source, issuer, number, entries, size_bytes, this_update, next_update, elapsed } = *self;
-        tracing::info!(
-            source,
-            issuer,
-            number,
-            entries,
-            size_bytes,
-            this_update = rfc3339(this_update),
-            next_update = next_update.map(rfc3339),
-            elapsed_ms = millis(elapsed),
-            "CRL in use"
-        );
+        telemetry.metrics.crl(self.source).loaded(CrlResult::Ok);
+        let Self { source, issuer, number, entries, size_bytes, this_update, next_update } = *self;
+        let (this_update, next_update) = (rfc3339(this_update), next_update.map(rfc3339));
+        tracing::info!(source, issuer, number, entries, size_bytes, this_update, next_update, "CRL in use");
     }
 }
 
@@ -120,25 +109,32 @@ impl CrlLoaded<'_> {
 pub struct CrlRejected<'a> {
     /// Its configured name.
     pub source: &'a str,
+    /// Its issuer's name, if it could be read.
+    pub issuer: Option<&'a str>,
     /// Why, as the metric has it.
     pub result: CrlResult,
     /// Why, for people.
     pub detail: &'a str,
     /// Whether an earlier list goes on being used; otherwise the clients of its bundle are refused.
     pub former_kept: bool,
-    /// Time that was spent on it.
-    pub elapsed: Duration,
 }
 
 impl CrlRejected<'_> {
     /// Logs and counts.
     pub fn emit(&self, telemetry: &Telemetry) {
-        telemetry.metrics.crl(self.source).loaded(self.result, self.elapsed);
-        let (source, result, detail) = (self.source, self.result.as_str(), self.detail);
+        telemetry.metrics.crl(self.source).loaded(self.result);
+        let Self { source, issuer, detail, .. } = *self;
+        let result = self.result.as_str();
         if self.former_kept {
-            tracing::error!(source, result, detail, "CRL rejected, the former one stays in use");
+            tracing::error!(source, issuer, result, detail, "CRL rejected, the former one stays in use");
         } else {
-            tracing::error!(source, result, detail, "CRL rejected and none in use: its clients are refused");
+            tracing::error!(
+                source,
+                issuer,
+                result,
+                detail,
+                "CRL rejected and none in use: its clients are refused"
+            );
         }
     }
 }

@@ -44,6 +44,7 @@ pub struct Metrics {
     routes: Family<(String, String), RouteMetrics>,
     backends: Family<String, BackendMetrics>,
     crls: Family<String, CrlMetrics>,
+    configured_crls: Mutex<Vec<Arc<CrlMetrics>>>,
     workers: Family<usize, WorkerMetrics>,
 }
 
@@ -71,6 +72,7 @@ impl Metrics {
             routes: Family::default(),
             backends: Family::default(),
             crls: Family::default(),
+            configured_crls: Mutex::default(),
             workers: Family::default(),
             registry,
         };
@@ -110,6 +112,12 @@ impl Metrics {
             let mut shelf = Shelf::new(&self.registry, &[("crl", source)]);
             (CrlMetrics::on(&mut shelf), shelf)
         })
+    }
+
+    /// Says which CRLs are configured: their series stay though nobody else holds them, those of others go.
+    pub fn crls<'a>(&self, sources: impl IntoIterator<Item = &'a str>) {
+        let handles: Vec<_> = sources.into_iter().map(|source| self.crl(source)).collect();
+        *self.configured_crls.lock().unwrap_or_else(PoisonError::into_inner) = handles;
     }
 
     /// The handles of a worker, by its index.

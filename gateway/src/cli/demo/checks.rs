@@ -1,13 +1,12 @@
 //! What the walk-through promises, beside what comes.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Seen, Tls};
 use super::documents::Documents;
 use super::echo::Echo;
 use super::pki::Pki;
-use super::say;
+use super::{pause, say};
 
 /// A revoked client must be refused within this time of the Secret being rewritten.
 const REFUSED_WITHIN: Duration = Duration::from_secs(5);
@@ -64,7 +63,7 @@ impl Checks {
             if rewritten.elapsed() > REFUSED_WITHIN {
                 break None;
             }
-            thread::sleep(LOOK_INTERVAL);
+            pause(LOOK_INTERVAL);
         };
         let actual =
             refused.map_or("served on".to_owned(), |after| format!("after {:.1} s", after.as_secs_f64()));

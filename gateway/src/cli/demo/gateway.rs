@@ -5,14 +5,13 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use tokio::signal;
 
 use super::super::admin::Where;
-use super::{ADMIN_PORT, Folder, PORT, say};
+use super::{ADMIN_PORT, Folder, PORT, pause, say};
 
 /// How long the child may take until it serves.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -76,7 +75,7 @@ impl Gateway {
                     self.log_tail()
                 );
             }
-            thread::sleep(LOOK_INTERVAL);
+            pause(LOOK_INTERVAL);
         }
     }
 
@@ -112,7 +111,7 @@ impl Gateway {
         let deadline = Instant::now() + STOP_TIMEOUT;
         while Instant::now() < deadline {
             match self.child.try_wait() {
-                Ok(None) => thread::sleep(LOOK_INTERVAL),
+                Ok(None) => pause(LOOK_INTERVAL),
                 _ => return,
             }
         }

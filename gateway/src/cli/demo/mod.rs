@@ -10,6 +10,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -229,6 +231,15 @@ fn take_over(path: &Path) -> anyhow::Result<()> {
 /// Prints a line. A reader that has gone must not keep the demo from stopping its child.
 fn say(line: impl std::fmt::Display) {
     let _ = writeln!(io::stdout().lock(), "{line}");
+}
+
+/// Rests between two looks at something outside.
+fn pause(span: Duration) {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the demo's own thread serves nobody and looks again until a deadline"
+    )]
+    thread::sleep(span);
 }
 
 #[cfg(test)]

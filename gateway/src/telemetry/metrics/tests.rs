@@ -21,7 +21,8 @@ fn exercised() -> Arc<Metrics> {
         backend.exchange(code, Duration::from_millis(1));
     }
     drop(backend.connected());
-    crl.loaded(CrlResult::Ok, Duration::from_millis(1));
+    crl.loaded(CrlResult::Ok);
+    crl.load_took(Duration::from_millis(1));
     worker.connection(true);
     metrics.revocation.checked(CheckResult::Good, CheckPhase::Live);
     metrics.config.reloaded(ReloadResult::Ok, 1, 1_700_000_000);
@@ -194,6 +195,24 @@ fn deleted_names_do_not_pile_up_where_nobody_scrapes() {
     let shown = |name: &str| text.matches(&format!("yett_crl_entries{{crl=\"{name}")).count();
     assert!(shown("Secret") <= SWEEP_AT_MIN, "{}", shown("Secret"));
     assert_eq!(shown("kept"), kept.len());
+}
+
+#[test]
+fn series_of_configured_crls_stay_though_nobody_else_holds_them() {
+    let metrics = Metrics::new();
+    let shown = || {
+        metrics.render();
+        let text = metrics.render();
+        ["a", "b"]
+            .map(|name| text.contains(&format!("yett_crl_loads_total{{crl=\"{name}\",result=\"parse\"}} 1")))
+    };
+    metrics.crls(["a", "b"]);
+    for name in ["a", "b"] {
+        metrics.crl(name).loaded(CrlResult::Parse);
+    }
+    assert_eq!(shown(), [true, true]);
+    metrics.crls(["b"]);
+    assert_eq!(shown(), [false, true]);
 }
 
 #[test]
