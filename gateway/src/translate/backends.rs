@@ -199,3 +199,289 @@ fn protocol(app_protocol: Option<&str>) -> Result<BackendProtocol, String> {
         Some(other) => Err(format!("appProtocol {other} is not supported")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{self, brief, condition, status, yaml};
+    use crate::model::{Action, BackendProtocol, Plan, Reason};
+    use crate::translate::translate;
+
+    const SURROUNDINGS: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: g, namespace: web}
+spec: {gatewayClassName: c, listeners: [{name: l, port: 80, protocol: HTTP}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: s, namespace: web}
+spec:
+  ports:
+  - {name: http, port: 80, targetPort: 3000}
+  - {name: h2, port: 81, appProtocol: kubernetes.io/h2c}
+  - {name: ws, port: 82, appProtocol: kubernetes.io/ws}
+  - {name: tls, port: 83, appProtocol: https}
+  - {name: odd, port: 84, appProtocol: example.com/odd}
+  - {name: udp, port: 85, protocol: UDP}
+  - {name: bare, port: 86, targetPort: 4000}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: headless, namespace: web}
+spec: {clusterIP: None, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: external, namespace: web}
+spec: {type: ExternalName, externalName: x.test, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: s, namespace: far}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: granted, namespace: far}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ReferenceGrant
+metadata: {name: g, namespace: far}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: web}]
+  to: [{group: "", kind: Service, name: granted}, {group: "", kind: Service, name: gone}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: s-1, namespace: web, labels: {kubernetes.io/service-name: s}}
+addressType: IPv4
+endpoints:
+- {addresses: [10.0.0.2], conditions: {ready: true}}
+- {addresses: [10.0.0.1]}
+- {addresses: [10.0.0.3], conditions: {ready: false}}
+ports: [{name: http, port: 3000}, {name: h2, port: 3001}, {name: ws, port: 3002}, {name: bare}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: s-2, namespace: web, labels: {kubernetes.io/service-name: s}}
+addressType: IPv6
+endpoints: [{addresses: ["2001:db8::5"]}]
+ports: [{name: http, port: 3000}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: s-3, namespace: web, labels: {kubernetes.io/service-name: s}}
+addressType: FQDN
+endpoints: [{addresses: [x.test]}]
+ports: [{name: http, port: 3000}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: s-1, namespace: far, labels: {kubernetes.io/service-name: s}}
+addressType: IPv4
+endpoints: [{addresses: [10.9.9.9]}]
+ports: [{name: http, port: 3000}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: h, namespace: web, labels: {kubernetes.io/service-name: headless}}
+addressType: IPv4
+endpoints: [{addresses: [10.0.1.1]}]
+ports: [{port: 80}]
+---
+apiVersion: gateway.yett.dev/v1alpha1
+kind: Backend
+metadata: {name: b, namespace: web}
+spec: {endpoints: [{hostname: app.internal, port: 8080}, {address: 127.0.0.1, port: 8081}], appProtocol: kubernetes.io/h2c}
+---
+apiVersion: gateway.yett.dev/v1alpha1
+kind: Backend
+metadata: {name: secure, namespace: web}
+spec: {endpoints: [{address: 127.0.0.1, port: 8443}], appProtocol: https}
+"#;
+
+    fn route(references: &str) -> String {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r, namespace: web}}\n\
+             spec: {{parentRefs: [{{name: g}}], rules: [{{backendRefs: [{references}]}}]}}\n"
+        )
+    }
+
+    fn action(plan: &Plan) -> &Action {
+        &plan.frontends.values().next().unwrap().listeners[0].rules[0].action
+    }
+
+    #[test]
+    fn references() {
+        let own = "group: gateway.yett.dev, kind: Backend";
+        let s = ["10.0.0.1:3000", "10.0.0.2:3000", "[2001:db8::5]:3000"];
+        let h2 = ["10.0.0.1:3001", "10.0.0.2:3001"];
+        let table: [(&str, String, &str, BackendProtocol, &[&str]); 17] = [
+            ("a Service", "name: s, port: 80".to_owned(), "True/ResolvedRefs", BackendProtocol::Http1, &s),
+            ("h2c", "name: s, port: 81".to_owned(), "True/ResolvedRefs", BackendProtocol::H2c, &h2),
+            (
+                "WebSocket",
+                "name: s, port: 82".to_owned(),
+                "True/ResolvedRefs",
+                BackendProtocol::Http1,
+                &["10.0.0.1:3002", "10.0.0.2:3002"],
+            ),
+            (
+                "a slice for all ports",
+                "name: s, port: 86".to_owned(),
+                "True/ResolvedRefs",
+                BackendProtocol::Http1,
+                &["10.0.0.1:4000", "10.0.0.2:4000"],
+            ),
+            (
+                "headless",
+                "name: headless, port: 80".to_owned(),
+                "True/ResolvedRefs",
+                BackendProtocol::Http1,
+                &["10.0.1.1:80"],
+            ),
+            (
+                "our own kind",
+                format!("{own}, name: b"),
+                "True/ResolvedRefs",
+                BackendProtocol::H2c,
+                &["127.0.0.1:8081", "app.internal:8080"],
+            ),
+            (
+                "granted, nothing ready",
+                "name: granted, namespace: far, port: 80".to_owned(),
+                "True/ResolvedRefs",
+                BackendProtocol::Http1,
+                &[],
+            ),
+            (
+                "TLS without policy",
+                "name: s, port: 83".to_owned(),
+                "False/UnsupportedProtocol",
+                BackendProtocol::Http1,
+                &[],
+            ),
+            (
+                "an odd protocol",
+                "name: s, port: 84".to_owned(),
+                "False/UnsupportedProtocol",
+                BackendProtocol::Http1,
+                &[],
+            ),
+            ("UDP", "name: s, port: 85".to_owned(), "False/UnsupportedProtocol", BackendProtocol::Http1, &[]),
+            (
+                "our own kind, TLS",
+                format!("{own}, name: secure"),
+                "False/UnsupportedProtocol",
+                BackendProtocol::Http1,
+                &[],
+            ),
+            (
+                "no such port",
+                "name: s, port: 99".to_owned(),
+                "False/BackendNotFound",
+                BackendProtocol::Http1,
+                &[],
+            ),
+            (
+                "no such Service",
+                "name: gone, port: 80".to_owned(),
+                "False/BackendNotFound",
+                BackendProtocol::Http1,
+                &[],
+            ),
+            (
+                "another kind",
+                "kind: NonExistent, group: x.test, name: s".to_owned(),
+                "False/InvalidKind",
+                BackendProtocol::Http1,
+                &[],
+            ),
+            (
+                "a name outside",
+                "name: external, port: 80".to_owned(),
+                "False/InvalidKind",
+                BackendProtocol::Http1,
+                &[],
+            ),
+            (
+                "exists, not granted",
+                "name: s, namespace: far, port: 80".to_owned(),
+                "False/RefNotPermitted",
+                BackendProtocol::Http1,
+                &[],
+            ),
+            (
+                "granted, missing",
+                "name: gone, namespace: far, port: 80".to_owned(),
+                "False/BackendNotFound",
+                BackendProtocol::Http1,
+                &[],
+            ),
+        ];
+        for (description, reference, resolved, protocol, endpoints) in table {
+            let resources = yaml(&format!("{SURROUNDINGS}{}", route(&format!("{{{reference}}}"))));
+            let (plan, report) = translate(&resources, &testing::bound(&resources));
+            let status = status(&report, "HTTPRoute", "web", "r");
+            let parent = &status["parents"][0];
+            assert_eq!(brief(parent, "ResolvedRefs"), resolved, "{description}");
+            assert_eq!(brief(parent, "Accepted"), "True/Accepted", "{description}");
+            let Action::Forward(backends) = action(&plan) else {
+                panic!("{description}: {:?}", action(&plan))
+            };
+            if resolved.starts_with("False") {
+                assert_eq!(backends[0].target, Err(Reason::BackendInvalid), "{description}");
+                assert!(plan.backends.is_empty(), "{description}");
+                let message = condition(parent, "ResolvedRefs")["message"].to_string();
+                assert!(message.contains("spec.rules[0].backendRefs[0]: "), "{description}: {message}");
+                assert!(
+                    report.findings.iter().any(|f| f.field == "spec.rules[0].backendRefs[0]"),
+                    "{description}"
+                );
+                continue;
+            }
+            let backend = &plan.backends[backends[0].target.as_ref().unwrap()];
+            let found: Vec<String> = backend.endpoints.iter().map(ToString::to_string).collect();
+            assert_eq!(
+                (found, backend.protocol),
+                (endpoints.iter().map(|e| (*e).to_owned()).collect(), protocol),
+                "{description}"
+            );
+            assert_eq!(
+                report.findings.len(),
+                usize::from(endpoints.is_empty()),
+                "{description}: {:?}",
+                report.findings
+            );
+        }
+    }
+
+    #[test]
+    fn a_bad_reference_keeps_its_share() {
+        let references = "{name: s, port: 80, weight: 3}, {name: gone, port: 80}, {name: s, namespace: far, port: 80, weight: 2}";
+        let (plan, report) =
+            translate(&yaml(&format!("{SURROUNDINGS}{}", route(references))), &testing::facts());
+        let Action::Forward(backends) = action(&plan) else { panic!() };
+        let shares: Vec<_> =
+            backends.iter().map(|backend| (backend.weight, backend.target.is_ok())).collect();
+        assert_eq!(shares, [(3, true), (1, false), (2, false)]);
+        let status = status(&report, "HTTPRoute", "web", "r");
+        let resolved = condition(&status["parents"][0], "ResolvedRefs");
+        assert_eq!(resolved["reason"], "BackendNotFound");
+        let message = resolved["message"].as_str().unwrap();
+        assert!(message.contains("backendRefs[1]") && message.contains("backendRefs[2]"), "{message}");
+    }
+
+    #[test]
+    fn nobody_to_take_a_share() {
+        for references in ["", "{name: s, port: 80, weight: 0}"] {
+            let (plan, report) =
+                translate(&yaml(&format!("{SURROUNDINGS}{}", route(references))), &testing::facts());
+            assert_eq!(*action(&plan), Action::Refuse(Reason::BackendInvalid), "{references}");
+            assert!(plan.backends.is_empty());
+            let status = status(&report, "HTTPRoute", "web", "r");
+            assert_eq!(brief(&status["parents"][0], "Accepted"), "True/Accepted");
+        }
+    }
+}

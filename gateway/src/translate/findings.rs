@@ -34,6 +34,22 @@ macro_rules! codes {
     };
 }
 
+impl Code {
+    /// What to do about it, where the code alone tells.
+    fn help(self) -> Option<&'static str> {
+        match self {
+            Code::NotPermitted => {
+                Some("a ReferenceGrant in the namespace of what is referred to would permit it")
+            }
+            Code::PortTaken => Some("give one of them another port, address or port map"),
+            Code::NotBound => Some("free the port, or bind another one with --port-map LISTENER=BOUND"),
+            Code::ListenerConflict => Some("give the listeners distinct host names, or other ports"),
+            Code::CertificateDates | Code::TrustDates => Some("renew the certificate"),
+            _ => None,
+        }
+    }
+}
+
 codes! {
     /// A GatewayClass asks for something that is not supported.
     ClassRefused = "YT0201",
@@ -126,7 +142,7 @@ impl Findings {
             object: object.to_string(),
             field: field.to_owned(),
             message,
-            help: None,
+            help: code.help().map(str::to_owned),
         });
     }
 

@@ -334,3 +334,7 @@ struct Address {
     kind: &'static str,
     value: IpAddr,
 }
+
+#[cfg(test)]
+#[path = "gateway_tests.rs"]
+mod tests;

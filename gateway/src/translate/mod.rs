@@ -22,6 +22,8 @@ mod trust;
 mod x509;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

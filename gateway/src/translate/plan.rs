@@ -119,3 +119,128 @@ fn used(plan: &Plan, backends: &Backends<'_>) -> BTreeMap<BackendKey, Arc<crate:
     }
     used
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{self, base64, pki, yaml};
+    use crate::model::{Action, Plan, Reason};
+    use crate::translate::translate;
+
+    /// A narrow listener that wants certificates, a wide one that does not, and a route on both.
+    fn documents(narrow_certificate: &str, ca: &str, hostnames: &str) -> String {
+        let root = pki::ca("root");
+        let server = root.server("leaf", &["a.test"]);
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: g, namespace: web}}
+spec:
+  gatewayClassName: c
+  listeners:
+  - {{name: narrow, port: 443, protocol: HTTPS, hostname: {{}}, tls: {{certificateRefs: [{{name: {narrow_certificate}}}]}}}}
+  - {{name: wide, port: 443, protocol: HTTPS, hostname: '*.test', tls: {{certificateRefs: [{{name: server}}]}}}}
+  - {{name: elsewhere, port: 8443, protocol: HTTPS, tls: {{certificateRefs: [{{name: server}}]}}}}
+---
+apiVersion: alb.networking.azure.io/v1
+kind: FrontendTLSPolicy
+metadata: {{name: p, namespace: web}}
+spec:
+  targetRef: {{group: gateway.networking.k8s.io, kind: Gateway, name: g, sectionNames: [narrow]}}
+  default: {{verify: {{caCertificateRef: {{name: {ca}}}}}}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: r, namespace: web}}
+spec: {{parentRefs: [{{name: g}}], hostnames: [{hostnames}]}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: ca, namespace: web}}
+data: {{ca.crt: {ca_pem}}}
+---
+apiVersion: v1
+kind: Secret
+type: kubernetes.io/tls
+metadata: {{name: server, namespace: web}}
+data: {{tls.crt: {crt}, tls.key: {key}}}
+",
+            ca_pem = base64(root.pem()),
+            crt = base64(server.pem()),
+            key = base64(server.key_pem()),
+        )
+        .replace("hostname: {}", "hostname: a.test")
+    }
+
+    /// `listener host action` for every rule and host.
+    fn rules(plan: &Plan) -> Vec<String> {
+        let mut rules = Vec::new();
+        for listener in plan.frontends.values().flat_map(|frontend| &frontend.listeners) {
+            for rule in &listener.rules {
+                let action = match rule.action {
+                    Action::Refuse(Reason::RouteNotFound) => "withheld",
+                    _ => "route",
+                };
+                for host in &rule.hosts {
+                    let host = host.matches.as_ref().map_or("any".to_owned(), ToString::to_string);
+                    rules.push(format!("{} {host} {action}", listener.name.trim_start_matches("web/g/")));
+                }
+            }
+        }
+        rules.sort();
+        rules
+    }
+
+    #[test]
+    fn the_hosts_of_a_listener_out_of_service_are_not_served_by_a_wider_one() {
+        let table: [(&str, &str, &str, &str, &[&str]); 4] = [
+            (
+                "both in service",
+                "server",
+                "ca",
+                "a.test, b.test",
+                &[
+                    "elsewhere a.test route",
+                    "elsewhere b.test route",
+                    "narrow a.test route",
+                    "wide a.test route",
+                    "wide b.test route",
+                ],
+            ),
+            (
+                "no trust anchor",
+                "server",
+                "gone",
+                "a.test, b.test",
+                &[
+                    "elsewhere a.test route",
+                    "elsewhere b.test route",
+                    "wide a.test withheld",
+                    "wide b.test route",
+                ],
+            ),
+            (
+                "no server certificate",
+                "gone",
+                "ca",
+                "a.test, b.test",
+                &[
+                    "elsewhere a.test route",
+                    "elsewhere b.test route",
+                    "wide a.test withheld",
+                    "wide b.test route",
+                ],
+            ),
+            (
+                "a route for any host",
+                "server",
+                "gone",
+                "",
+                &["elsewhere any route", "wide *.test route", "wide a.test withheld"],
+            ),
+        ];
+        for (description, certificate, ca, hostnames, expected) in table {
+            let (plan, _) = translate(&yaml(&documents(certificate, ca, hostnames)), &testing::facts());
+            assert_eq!(rules(&plan), expected, "{description}");
+        }
+    }
+}

@@ -46,6 +46,7 @@ pub(super) fn apply(
     policies.sort_by_key(|policy| age(&policy.meta));
     let mut owners: BTreeMap<(usize, usize), String> = BTreeMap::new();
     let mut statuses = Vec::new();
+    withhold_unreadable(world, gateways, findings);
     for policy in policies {
         let verdict = match target(world, policy, gateways) {
             Target::Foreign => continue,
@@ -58,6 +59,34 @@ pub(super) fn apply(
         statuses.push(status(policy, &verdict));
     }
     statuses
+}
+
+/// Takes out of service what a policy that nobody can read may have been meant for. A Gateway that says itself how
+/// clients are verified has overruled it.
+fn withhold_unreadable(world: World<'_>, gateways: &mut [GatewayState<'_>], findings: &mut Findings) {
+    for gateway in gateways {
+        if has_own_validation(gateway) {
+            continue;
+        }
+        let (namespace, name) = gateway.object.key();
+        for listener in &mut gateway.listeners {
+            if listener.protocol != Some(Protocol::Https) {
+                continue;
+            }
+            let policies = world.resources.unreadable_policies.iter();
+            let covering = policies.filter(|policy| policy.may_cover(namespace, name, &listener.spec.name));
+            let Some(policy) = covering.min_by_key(|policy| policy.origin.file.clone()) else { continue };
+            let file = policy.origin.file.as_deref().map(|file| format!(" in {file}")).unwrap_or_default();
+            let words = format!("a FrontendTLSPolicy{file} cannot be read and may be about it");
+            let field = format!("spec.listeners[{}]", listener.index);
+            findings.error(Code::ListenerRefused, gateway.object, &field, &words);
+            listener.refused.get_or_insert_with(|| Fault::at(NO_ANCHORS, &field, words));
+        }
+    }
+}
+
+fn has_own_validation(gateway: &GatewayState<'_>) -> bool {
+    gateway.object.spec.tls.as_ref().is_some_and(|tls| tls.frontend.is_some())
 }
 
 enum Target {
@@ -108,7 +137,7 @@ fn attach(
     trust: &mut Trust<'_>,
     findings: &mut Findings,
 ) -> Verdict {
-    if gateway.object.spec.tls.as_ref().is_some_and(|tls| tls.frontend.is_some()) {
+    if has_own_validation(gateway) {
         let words =
             format!("Gateway {} says in its own spec.tls.frontend how clients are verified", gateway.name);
         return Verdict {
@@ -292,3 +321,7 @@ fn status(policy: &Object<FrontendTlsPolicy>, verdict: &Verdict) -> ObjectStatus
     }
     super::status(policy, &Status { conditions })
 }
+
+#[cfg(test)]
+#[path = "policies_tests.rs"]
+mod tests;

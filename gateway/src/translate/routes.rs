@@ -258,3 +258,227 @@ struct Entry {
     controller_name: String,
     conditions: Conditions,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::super::testing::{self, brief, condition, listener, status, yaml};
+    use crate::model::{Plan, Severity};
+    use crate::resources::refs::ParentReference;
+    use crate::translate::translate;
+
+    const GATEWAY: &str = "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: g, namespace: web}
+spec:
+  gatewayClassName: c
+  listeners:
+  - {name: any, port: 80, protocol: HTTP}
+  - {name: wild, port: 81, protocol: HTTP, hostname: '*.a.test'}
+  - {name: exact, port: 81, protocol: HTTP, hostname: b.test, allowedRoutes: {namespaces: {from: All}}}
+  - name: labelled
+    port: 82
+    protocol: HTTP
+    allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {team: edge}}}}
+  - {name: others, port: 83, protocol: HTTP, allowedRoutes: {kinds: [{kind: GRPCRoute}]}}
+  - name: by-name
+    port: 84
+    protocol: HTTP
+    allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {kubernetes.io/metadata.name: far}}}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: edge, labels: {team: edge}}
+";
+
+    fn route(namespace: &str, parent: &str, hostnames: &str) -> String {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r, namespace: {namespace}}}\n\
+             spec: {{parentRefs: [{{name: g, namespace: web{parent}}}], hostnames: [{hostnames}]}}\n"
+        )
+    }
+
+    /// The listeners that have the route, with its hosts.
+    fn places(plan: &Plan) -> Vec<String> {
+        let mut places = Vec::new();
+        for listener in plan.frontends.values().flat_map(|frontend| &frontend.listeners) {
+            for rule in &listener.rules {
+                let hosts: Vec<String> = rule
+                    .hosts
+                    .iter()
+                    .map(|host| host.matches.as_ref().map_or("any".to_owned(), ToString::to_string))
+                    .collect();
+                places.push(format!("{}={}", listener.name.trim_start_matches("web/g/"), hosts.join("+")));
+            }
+        }
+        places.sort();
+        places
+    }
+
+    #[test]
+    fn attachment() {
+        let same = ["any=any", "exact=b.test", "wild=*.a.test"];
+        let table: [(&str, String, &str, &[&str]); 17] = [
+            ("to the whole Gateway", route("web", "", ""), "True/Accepted", &same),
+            ("to one listener", route("web", ", sectionName: any", ""), "True/Accepted", &["any=any"]),
+            ("by port", route("web", ", port: 81", ""), "True/Accepted", &["exact=b.test", "wild=*.a.test"]),
+            ("no such listener", route("web", ", sectionName: x", ""), "False/NoMatchingParent", &[]),
+            ("no such port", route("web", ", port: 99", ""), "False/NoMatchingParent", &[]),
+            (
+                "section and port apart",
+                route("web", ", sectionName: any, port: 81", ""),
+                "False/NoMatchingParent",
+                &[],
+            ),
+            (
+                "another namespace, Same",
+                route("far", ", sectionName: any", ""),
+                "False/NotAllowedByListeners",
+                &[],
+            ),
+            (
+                "another namespace, All",
+                route("far", ", sectionName: exact", ""),
+                "True/Accepted",
+                &["exact=b.test"],
+            ),
+            ("a labelled namespace", route("edge", ", port: 82", ""), "True/Accepted", &["labelled=any"]),
+            ("one without the label", route("far", ", port: 82", ""), "False/NotAllowedByListeners", &[]),
+            ("by the namespace's name", route("far", ", port: 84", ""), "True/Accepted", &["by-name=any"]),
+            (
+                "a kind that is not allowed",
+                route("web", ", port: 83", ""),
+                "False/NotAllowedByListeners",
+                &[],
+            ),
+            (
+                "hosts within the listener's",
+                route("web", ", port: 81", "x.a.test, y.test"),
+                "True/Accepted",
+                &["wild=x.a.test"],
+            ),
+            (
+                "wider hosts",
+                route("web", ", port: 81", "'*.test'"),
+                "True/Accepted",
+                &["exact=b.test", "wild=*.a.test"],
+            ),
+            (
+                "several hosts",
+                route("web", ", sectionName: any", "x.test, '*.y.test'"),
+                "True/Accepted",
+                &["any=x.test+*.y.test"],
+            ),
+            (
+                "no host in common",
+                route("web", ", port: 81", "c.test"),
+                "False/NoMatchingListenerHostname",
+                &[],
+            ),
+            (
+                "the wildcard's own name",
+                route("web", ", sectionName: wild", "a.test"),
+                "False/NoMatchingListenerHostname",
+                &[],
+            ),
+        ];
+        for (description, route, accepted, expected) in table {
+            let resources = yaml(&format!("{GATEWAY}{route}"));
+            let (plan, report) = translate(&resources, &testing::bound(&resources));
+            let namespace = resources.http_routes.iter().next().unwrap().meta.namespace.clone();
+            let status = status(&report, "HTTPRoute", &namespace, "r");
+            let parent = &status["parents"][0];
+            assert_eq!(brief(parent, "Accepted"), accepted, "{description}");
+            assert_eq!(places(&plan), expected, "{description}");
+            let served = accepted.starts_with("True");
+            assert_eq!(brief(parent, "Programmed") == "True/Programmed", served, "{description}");
+            assert_eq!(parent["controllerName"], "gateway.yett.dev/controller");
+            for name in ["any", "wild", "exact", "labelled", "others", "by-name"] {
+                let attached = expected.iter().filter(|place| place.starts_with(&format!("{name}="))).count();
+                assert_eq!(
+                    listener(&report, "web", "g", name)["attachedRoutes"],
+                    attached,
+                    "{description}: {name}"
+                );
+            }
+            if !served {
+                assert!(report.findings.iter().any(|f| f.code == "YT0217" && f.line > 0), "{description}");
+            }
+        }
+    }
+
+    #[test]
+    fn parents_that_are_not_there() {
+        let resources = yaml(&route("web", "", ""));
+        let (_, report) = translate(&resources, &testing::facts());
+        assert_eq!(report.objects, []);
+        let [finding] = report.findings.as_slice() else { panic!("{:?}", report.findings) };
+        assert_eq!((finding.code, finding.severity), ("YT0216", Severity::Warning));
+        assert_eq!(finding.field, "spec.parentRefs[0]");
+        assert!(finding.message.contains("Gateway web/g"));
+        let cluster = crate::model::Facts { file_mode: false, ..testing::facts() };
+        assert_eq!(translate(&resources, &cluster).1.findings, []);
+    }
+
+    #[test]
+    fn each_parent_has_its_own_entry() {
+        let text = format!(
+            "{GATEWAY}---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r, namespace: web, generation: 7}}\n\
+             spec: {{parentRefs: [{{name: g, sectionName: any}}, {{name: g, sectionName: x}}, {{name: elsewhere}}, \
+             {{kind: Service, group: \"\", name: s}}]}}\n"
+        );
+        let mut resources = yaml(&text);
+        let mut route = (**resources.http_routes.get("web", "r").unwrap()).clone();
+        let twice = ParentReference { port: Some(80), ..route.spec.parent_refs[0].clone() };
+        route.spec.parent_refs.push(twice);
+        resources.http_routes = Default::default();
+        resources.http_routes.insert(std::sync::Arc::new(route)).unwrap();
+        let (plan, report) = translate(&resources, &testing::facts());
+        let status = status(&report, "HTTPRoute", "web", "r");
+        let parents: &Vec<Value> = status["parents"].as_array().unwrap();
+        let outcomes: Vec<String> = parents.iter().map(|parent| brief(parent, "Accepted")).collect();
+        assert_eq!(outcomes, ["True/Accepted", "False/NoMatchingParent", "True/Accepted"]);
+        assert_eq!(parents[0]["parentRef"]["sectionName"], "any");
+        assert_eq!(parents[2]["parentRef"]["port"], 80);
+        assert_eq!(condition(&parents[1], "Accepted")["observedGeneration"], 7);
+        // Two parentRefs to one listener are one attachment.
+        assert_eq!(listener(&report, "web", "g", "any")["attachedRoutes"], 1);
+        assert_eq!(places(&plan), ["any=any"]);
+    }
+
+    #[test]
+    fn routes_count_where_the_listener_is_not_served() {
+        let text = "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: g, namespace: web}
+spec:
+  gatewayClassName: c
+  listeners: [{name: l, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: gone}]}}]
+";
+        let route =
+            route("web", "", "").replace("hostnames: []", "rules: [{backendRefs: [{name: gone, port: 80}]}]");
+        let (plan, report) = translate(&yaml(&format!("{text}{route}")), &testing::facts());
+        assert_eq!(plan, Plan::default());
+        let status_of_listener = listener(&report, "web", "g", "l");
+        assert_eq!(status_of_listener["attachedRoutes"], 1);
+        assert_eq!(brief(&status_of_listener, "Programmed"), "False/Invalid");
+        let route = status(&report, "HTTPRoute", "web", "r");
+        assert_eq!(brief(&route["parents"][0], "Accepted"), "True/Accepted");
+        assert_eq!(brief(&route["parents"][0], "ResolvedRefs"), "False/BackendNotFound");
+        assert_eq!(brief(&route["parents"][0], "Programmed"), "False/Invalid");
+    }
+
+    #[test]
+    fn a_host_name_that_cannot_be_read_does_not_open_the_route_to_all() {
+        let mut resources = yaml(&format!("{GATEWAY}{}", route("web", "", "x.test")));
+        let mut broken = (**resources.http_routes.get("web", "r").unwrap()).clone();
+        broken.spec.hostnames = vec!["x_y..test".to_owned()];
+        resources.http_routes = Default::default();
+        resources.http_routes.insert(std::sync::Arc::new(broken)).unwrap();
+        let (plan, report) = translate(&resources, &testing::facts());
+        assert_eq!(places(&plan), Vec::<String>::new());
+        let status = status(&report, "HTTPRoute", "web", "r");
+        assert_eq!(brief(&status["parents"][0], "Accepted"), "False/UnsupportedValue");
+    }
+}

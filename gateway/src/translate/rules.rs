@@ -381,3 +381,7 @@ fn action(
         None => Ok(Action::Forward(weighted)),
     }
 }
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;

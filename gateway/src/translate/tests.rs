@@ -1,10 +1,10 @@
-//! The walk-through, and properties that hold for any documents.
+//! The walk-through: its manifests give the plan and the statuses that it promises.
 
 use serde_json::json;
 
 use super::testing::{self, base64, brief, pki, status, yaml};
 use super::translate;
-use crate::model::{Action, BackendKey, ObjectName, Plan, Protocol, Report, ValidationMode};
+use crate::model::{Action, BackendKey, ObjectName, Plan, Protocol, ValidationMode};
 use crate::resources::Resources;
 
 const GATEWAY: &str = include_str!("../../../tests/data/walkthrough/10-gateway.yaml");
@@ -167,27 +167,5 @@ fn without_its_ca_the_walkthrough_is_not_served_at_all() {
         let policy = status(&report, "FrontendTLSPolicy", "test-infra", "mtls-policy");
         assert_eq!(brief(&policy, "Accepted"), "False/InvalidCertificateRef", "{description}");
         assert!(report.findings.iter().any(|f| f.object.contains("mtls-policy")), "{description}");
-    }
-}
-
-/// Every condition that is not as one would wish says why, and everything carries the generation.
-#[allow(dead_code, reason = "used by the property tests")]
-fn assert_conditions_are_complete(report: &Report) {
-    for object in &report.objects {
-        let mut stack = vec![&object.status];
-        while let Some(value) = stack.pop() {
-            match value {
-                serde_json::Value::Array(items) => stack.extend(items),
-                serde_json::Value::Object(members) if members.contains_key("observedGeneration") => {
-                    assert_eq!(members["observedGeneration"], object.generation, "{members:?}");
-                    assert_ne!(members["reason"], "", "{members:?}");
-                    if members["status"] == "False" {
-                        assert_ne!(members["message"], "", "{members:?}");
-                    }
-                }
-                serde_json::Value::Object(members) => stack.extend(members.values()),
-                _ => {}
-            }
-        }
     }
 }
