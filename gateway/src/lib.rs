@@ -15,6 +15,7 @@ pub mod route;
 pub mod runtime;
 pub mod settings;
 pub mod snapshot;
+pub mod source;
 pub mod status;
 pub mod telemetry;
 pub mod tls;

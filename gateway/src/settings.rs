@@ -65,26 +65,56 @@ pub struct Limits {
     pub handshake_timeout: Span,
     /// Handshakes in flight over all workers; past it the one that has waited longest for its client is dropped.
     pub handshakes_max: usize,
-    /// An idle keep-alive connection of a client.
+    /// How long a client's connection may be without a request.
     pub idle_timeout: Span,
-    /// From a request's first byte to the end of its head.
+    /// From a request's first byte (of a connection: from its beginning) to the end of its head.
     pub request_head_timeout: Span,
     /// Bytes of a request's head.
     pub request_head_bytes_max: usize,
     /// Fields of a request's head.
     pub request_fields_max: usize,
+    /// How long a client may take for the next piece of a body that it is sending.
+    pub request_body_timeout: Span,
+    /// How long a client may take to accept the next piece of an answer.
+    pub response_stall_timeout: Span,
+    /// How long a connection that is to end may go on without a request.
+    pub close_timeout: Span,
     /// Requests at once on one HTTP/2 connection.
     pub http2_streams_max: u32,
-    /// A request without a timeout of its own, until the answer is complete.
-    pub request_timeout: Span,
-    /// Connecting to an endpoint.
+    /// What a client may send ahead on one HTTP/2 stream.
+    pub http2_stream_window_bytes: u32,
+    /// What a client may send ahead on one HTTP/2 connection.
+    pub http2_connection_window_bytes: u32,
+    /// What may wait to be sent on one HTTP/2 stream.
+    pub http2_send_buffer_bytes_max: usize,
+    /// Streams that a client has reset and that are not yet disposed of.
+    pub http2_pending_resets_max: usize,
+    /// How often a silent HTTP/2 client is asked whether it still lives.
+    pub http2_ping_interval: Span,
+    /// How long it may take to say so.
+    pub http2_ping_timeout: Span,
+    /// Where the rule has no timeout: how long a backend may take for the head of its answer.
+    pub backend_timeout: Span,
+    /// Looking up and connecting to an endpoint.
     pub connect_timeout: Span,
+    /// Connections to one endpoint, for each worker.
+    pub upstream_connections_max: usize,
     /// Idle connections kept to one endpoint, for each worker.
     pub upstream_idle_max: usize,
     /// How long an idle connection to an endpoint is kept.
     pub upstream_idle_timeout: Span,
-    /// Lines of the access log that wait to be written.
-    pub access_log_queue_lines_max: usize,
+    /// What a backend may send ahead on one HTTP/2 stream.
+    pub upstream_http2_stream_window_bytes: u32,
+    /// What a backend may send ahead on one HTTP/2 connection.
+    pub upstream_http2_connection_window_bytes: u32,
+    /// How often a busy HTTP/2 connection to a backend is asked whether it still lives.
+    pub upstream_http2_ping_interval: Span,
+    /// How long it may take to say so.
+    pub upstream_http2_ping_timeout: Span,
+    /// Bytes of a response's head.
+    pub response_head_bytes_max: usize,
+    /// Fields of a response's head.
+    pub response_fields_max: usize,
 }
 
 impl Default for Settings {
@@ -123,12 +153,27 @@ impl Default for Limits {
             request_head_timeout: Span::seconds(10),
             request_head_bytes_max: 64 * 1024,
             request_fields_max: 100,
+            request_body_timeout: Span::seconds(30),
+            response_stall_timeout: Span::seconds(60),
+            close_timeout: Span::seconds(5),
             http2_streams_max: 128,
-            request_timeout: Span::seconds(60),
+            http2_stream_window_bytes: 256 * 1024,
+            http2_connection_window_bytes: 1024 * 1024,
+            http2_send_buffer_bytes_max: 64 * 1024,
+            http2_pending_resets_max: 20,
+            http2_ping_interval: Span::seconds(60),
+            http2_ping_timeout: Span::seconds(20),
+            backend_timeout: Span::seconds(60),
             connect_timeout: Span::seconds(5),
+            upstream_connections_max: 4096,
             upstream_idle_max: 64,
             upstream_idle_timeout: Span::seconds(30),
-            access_log_queue_lines_max: 65_536,
+            upstream_http2_stream_window_bytes: 128 * 1024,
+            upstream_http2_connection_window_bytes: 16 * 1024 * 1024,
+            upstream_http2_ping_interval: Span::seconds(20),
+            upstream_http2_ping_timeout: Span::seconds(10),
+            response_head_bytes_max: 64 * 1024,
+            response_fields_max: 128,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! request meets; what follows from that is decided by `tls` and `http`.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub struct Snapshot {
     /// Counts the snapshots of the process.
     pub generation: u64,
     frontends: HashMap<FrontendId, Arc<ServedFrontend>>,
+    sockets: HashMap<SocketAddr, FrontendId>,
     upstreams: HashMap<BackendKey, Arc<Upstream>>,
 }
 
@@ -98,11 +100,12 @@ pub struct ServedBackend {
 }
 
 impl Snapshot {
-    /// Puts frontends and upstreams together. Upstreams are kept by key, so that the next build finds those it can
+    /// Puts frontends, the addresses their sockets are bound to, and upstreams together. Upstreams are kept by key, so that the next build finds those it can
     /// keep; rules hold their own handles.
     pub fn new(
         generation: u64,
         frontends: impl IntoIterator<Item = ServedFrontend>,
+        sockets: impl IntoIterator<Item = (SocketAddr, FrontendId)>,
         upstreams: impl IntoIterator<Item = Arc<Upstream>>,
     ) -> Self {
         Self {
@@ -111,6 +114,7 @@ impl Snapshot {
                 .into_iter()
                 .map(|frontend| (frontend.id.clone(), Arc::new(frontend)))
                 .collect(),
+            sockets: sockets.into_iter().collect(),
             upstreams: upstreams.into_iter().map(|upstream| (upstream.key().clone(), upstream)).collect(),
         }
     }
@@ -118,6 +122,11 @@ impl Snapshot {
     /// A frontend, if it is still served.
     pub fn frontend(&self, id: &FrontendId) -> Option<&Arc<ServedFrontend>> {
         self.frontends.get(id)
+    }
+
+    /// The frontend whose sockets are bound to this address.
+    pub fn frontend_at(&self, bound: SocketAddr) -> Option<&Arc<ServedFrontend>> {
+        self.frontends.get(self.sockets.get(&bound)?)
     }
 
     /// Every frontend, in no particular order.

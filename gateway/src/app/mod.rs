@@ -1,9 +1,8 @@
 //! The composition root: builds snapshots, runs the control loop, owns the life cycle.
 
-use crate::settings::Settings;
+mod build;
+mod control;
+mod lifecycle;
+mod workers;
 
-/// Runs the gateway until it has drained.
-pub fn run(settings: Settings) -> anyhow::Result<()> {
-    drop(settings);
-    Ok(())
-}
+pub use lifecycle::run;

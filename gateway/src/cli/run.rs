@@ -22,6 +22,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             "nothing to serve: name files or directories with --config PATH (`yett demo` shows a complete setup)"
         )));
     }
+    if let Some(status) = settings.status_dir.on()
+        && let Some(config) = settings.config.iter().find(|config| status.starts_with(config))
+    {
+        return Err(Failure::input(anyhow::anyhow!(
+            "--status-dir {} lies within --config {}: its files would be read as manifests",
+            status.display(),
+            config.display()
+        )));
+    }
     crate::app::run(settings).map_err(Failure::operation)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,8 @@
-//! Sockets: bind, accept, reconcile with the snapshot.
+//! Sockets: bind, accept, reconcile with the snapshot, and a connection's way to HTTP.
 
 pub mod accept;
 pub mod bind;
 pub mod handshakes;
 pub mod linger;
 pub mod reconcile;
+pub mod serve;

@@ -1,7 +1,7 @@
 //! What translation reads besides the documents, and the plan it makes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::backend::{Backend, BackendKey};
@@ -14,6 +14,17 @@ pub struct Plan {
     pub frontends: BTreeMap<FrontendId, Frontend>,
     /// Every backend that a rule refers to, by key.
     pub backends: BTreeMap<BackendKey, Arc<Backend>>,
+}
+
+impl Plan {
+    /// The addresses to bind, and whose they are.
+    pub fn sockets(&self) -> BTreeMap<SocketAddr, FrontendId> {
+        let addresses = self.frontends.values().flat_map(|frontend| {
+            let address = |address: &IpAddr| SocketAddr::new(*address, frontend.bind_port);
+            frontend.addresses.iter().map(move |ip| (address(ip), frontend.id.clone()))
+        });
+        addresses.collect()
+    }
 }
 
 /// The world as far as translation must know it; handed in so that translation stays pure.

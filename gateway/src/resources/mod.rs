@@ -46,7 +46,7 @@ pub use referencegrant::ReferenceGrant;
 pub use secret::{Secret, SecretBytes};
 pub use service::Service;
 pub use spans::{Place, Spans};
-pub use unreadable::UnreadablePolicy;
+pub use unreadable::{ListenerName, UnreadablePolicy};
 
 /// The whole set of objects that desired state is made of, each kind ordered by namespace and name.
 #[derive(Clone, Debug, Default, PartialEq)]

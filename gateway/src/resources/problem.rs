@@ -98,6 +98,8 @@ codes! {
     FileAnnotation = "YT0122",
     /// An earlier version stays in service because the newer one is unusable.
     KeptLastGood = "YT0123",
+    /// The operating system does not tell of changes.
+    NotWatched = "YT0124",
 }
 
 #[cfg(test)]

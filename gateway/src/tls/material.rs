@@ -79,6 +79,22 @@ pub enum MaterialError {
     },
 }
 
+impl MaterialError {
+    /// The sources of the certificates that are at fault; all of the listener's where it cannot be told which.
+    pub fn certificates(&self, termination: &TlsTermination) -> Vec<String> {
+        match self {
+            Self::Certificate { certificate }
+            | Self::Key { certificate, .. }
+            | Self::Mismatch { certificate } => {
+                vec![certificate.to_string()]
+            }
+            Self::NoCertificate { .. } | Self::Trust { .. } | Self::Config { .. } => {
+                termination.certificates.iter().map(|chain| chain.source.to_string()).collect()
+            }
+        }
+    }
+}
+
 /// Makes a listener's TLS. `listener` is its name within the frontend; `trust` is present exactly if the termination
 /// validates clients.
 ///

@@ -479,8 +479,12 @@ fn domain_id(
     names.sort_unstable();
     names.dedup();
     let mut id = Context::new(&SHA256);
-    id.update(b"trust domain 1");
+    id.update(b"trust domain 2");
     id.update(&[u8::from(mode == ValidationMode::AllowInsecureFallback), u8::from(accept_v1_leaf)]);
+    // Two objects may hold equal anchors and different revocation lists: they are two domains.
+    let source = bundle.source.as_bytes();
+    id.update(&(source.len() as u64).to_be_bytes());
+    id.update(source);
     id.update(&(names.len() as u64).to_be_bytes());
     for name in names {
         id.update(&(name.len() as u64).to_be_bytes());

@@ -139,7 +139,7 @@ impl World {
             listeners.iter().map(served).collect(),
             metrics.listener("default/gw:443"),
         );
-        self.server.snapshots.store(Arc::new(Snapshot::new(1, [frontend], [Arc::clone(&upstream)])));
+        self.server.snapshots.store(Arc::new(Snapshot::new(1, [frontend], [], [Arc::clone(&upstream)])));
     }
 
     /// A connection in clear.

@@ -464,13 +464,13 @@ pub(super) fn sample(schema: &Schema, dice: &mut impl FnMut() -> usize) -> Value
     };
     match schema {
         Schema::Any => Value::Object(serde_json::Map::new()),
-        Schema::Bool => Value::Bool(dice() % 2 == 0),
-        Schema::Integer { min, max } => if dice() % 2 == 0 { *min } else { *max }.into(),
+        Schema::Bool => Value::Bool(dice().is_multiple_of(2)),
+        Schema::Integer { min, max } => if dice().is_multiple_of(2) { *min } else { *max }.into(),
         Schema::Numbers(numbers) => numbers[dice() % numbers.len()].into(),
         Schema::Text { form, min, .. } => form.sample(*min, dice()).into(),
         Schema::Word(words) => words[dice() % words.len()].into(),
         Schema::PortOrName => {
-            if dice() % 2 == 0 {
+            if dice().is_multiple_of(2) {
                 80.into()
             } else {
                 "http".into()
@@ -494,7 +494,7 @@ pub(super) fn sample(schema: &Schema, dice: &mut impl FnMut() -> usize) -> Value
                     name if union.members.iter().any(|(_, member)| *member == name) => Some(None),
                     _ => None,
                 });
-                let there = *need == Need::Required || (*need == Need::Optional && dice() % 2 == 0);
+                let there = *need == Need::Required || (*need == Need::Optional && dice().is_multiple_of(2));
                 let value = by_union.unwrap_or_else(|| there.then(|| sample(schema, dice)));
                 members.extend(value.map(|value| ((*name).to_owned(), value)));
             }

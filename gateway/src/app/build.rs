@@ -1,0 +1,301 @@
+//! From a plan to a snapshot: adds TLS configurations, trust domains with their revocation data, upstream and metric
+//! handles, and keeps of the former ones whatever still fits, so that tickets, pools and live sessions survive.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::admin::CrlInUse;
+use crate::model::{
+    Backend, BackendKey, CertificateChain, ClientValidation, Finding, Frontend, FrontendId, Listener, Plan,
+    Severity,
+};
+use crate::snapshot::{ServedFrontend, ServedListener, Snapshot};
+use crate::telemetry::event::{CrlLoaded, CrlRejected};
+use crate::telemetry::{CrlMetrics, Telemetry};
+use crate::tls::revocation::{CrlEvent, CrlOutcome, Feed, Want};
+use crate::tls::{ServerTls, TicketKeys, TrustDomain, server_tls};
+use crate::upstream::Upstream;
+
+/// Builds snapshots, each on the former one's parts.
+pub(super) struct Builder {
+    telemetry: Arc<Telemetry>,
+    tickets: TicketKeys,
+    accept_v1_leaf: bool,
+    feed: Feed,
+    domains: Vec<Arc<TrustDomain>>,
+    tls: HashMap<(FrontendId, Arc<str>), (Vec<Arc<CertificateChain>>, ServerTls)>,
+    crls: BTreeMap<Arc<str>, Arc<CrlMetrics>>,
+    /// By source and issuer.
+    lists: BTreeMap<(Arc<str>, Option<Arc<str>>), CrlInUse>,
+    generation: u64,
+}
+
+/// What a plan became.
+pub(super) struct Built {
+    /// To be published.
+    pub(super) snapshot: Arc<Snapshot>,
+    /// Server certificates that cannot be used, by source object: translation must hear of them, since their
+    /// listeners are not in the snapshot.
+    pub(super) unusable_certificates: BTreeMap<String, String>,
+    /// Faults found on the way: of anchors and of CRLs.
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Builder {
+    /// Starts without a past.
+    pub(super) fn new(telemetry: Arc<Telemetry>, tickets: TicketKeys, accept_v1_leaf: bool) -> Self {
+        Self {
+            telemetry,
+            tickets,
+            accept_v1_leaf,
+            feed: Feed::new(),
+            domains: Vec::new(),
+            tls: HashMap::new(),
+            crls: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            generation: 0,
+        }
+    }
+
+    /// Builds the snapshot of a plan. A listener whose certificate or trust cannot be used is left out: it is never
+    /// served with less than the documents ask for. `now`: Unix seconds.
+    pub(super) fn build(&mut self, plan: &Plan, former: &Snapshot, now: i64) -> Built {
+        let mut findings = Vec::new();
+        let mut unusable_certificates = BTreeMap::new();
+        let upstreams = self.upstreams(plan, former);
+        self.lists.clear();
+        let mut domains = Vec::new();
+        let mut kept_tls = HashMap::new();
+        let mut frontends = Vec::new();
+        for frontend in plan.frontends.values() {
+            let mut listeners = Vec::new();
+            for listener in &frontend.listeners {
+                let tls = match self.listener_tls(frontend, listener, &mut domains, now, &mut findings) {
+                    Ok(tls) => tls,
+                    Err(Unusable::Certificate { sources, message }) => {
+                        for source in sources {
+                            unusable_certificates.insert(source, message.clone());
+                        }
+                        continue;
+                    }
+                    Err(Unusable::Trust) => continue,
+                };
+                if let (Some(tls), Some(termination)) = (&tls, &listener.tls) {
+                    let key = (frontend.id.clone(), Arc::clone(&listener.name));
+                    kept_tls.insert(key, (termination.certificates.clone(), tls.clone()));
+                }
+                let metrics = self.telemetry.metrics.listener(&listener.name);
+                listeners.push(ServedListener::new(
+                    listener,
+                    tls,
+                    metrics,
+                    |route| self.telemetry.metrics.route(&listener.name, &route.to_string()),
+                    |key| upstreams.get(key).cloned(),
+                ));
+            }
+            let metrics = self.telemetry.metrics.listener(&frontend.id.to_string());
+            frontends.push(ServedFrontend::new(
+                frontend.id.clone(),
+                frontend.protocol,
+                frontend.bind_port,
+                listeners,
+                metrics,
+            ));
+        }
+        self.generation += 1;
+        self.domains = domains;
+        self.tls = kept_tls;
+        self.feed.retain(|id| self.domains.iter().any(|domain| domain.id() == *id));
+        self.forget_crls(plan);
+        self.show_crls();
+        let upstreams = upstreams.into_values();
+        let snapshot = Arc::new(Snapshot::new(self.generation, frontends, plan.sockets(), upstreams));
+        Built { snapshot, unusable_certificates, findings }
+    }
+
+    /// Upstream handles, the former ones where nothing changed.
+    fn upstreams(&self, plan: &Plan, former: &Snapshot) -> BTreeMap<BackendKey, Arc<Upstream>> {
+        let handle = |backend: &Arc<Backend>| match former.upstream(&backend.key) {
+            Some(upstream) if upstream.backend() == backend => Arc::clone(upstream),
+            _ => {
+                let metrics = self.telemetry.metrics.backend(&backend.key.to_string());
+                Arc::new(Upstream::new(Arc::clone(backend), metrics))
+            }
+        };
+        plan.backends.iter().map(|(key, backend)| (key.clone(), handle(backend))).collect()
+    }
+
+    fn listener_tls(
+        &mut self,
+        frontend: &Frontend,
+        listener: &Listener,
+        domains: &mut Vec<Arc<TrustDomain>>,
+        now: i64,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Option<ServerTls>, Unusable> {
+        let Some(termination) = &listener.tls else { return Ok(None) };
+        let trust = match &termination.client {
+            Some(validation) => Some(self.trust(validation, domains, now, findings)?),
+            None => None,
+        };
+        let key = (frontend.id.clone(), Arc::clone(&listener.name));
+        if let Some((certificates, tls)) = self.tls.get(&key)
+            && *certificates == termination.certificates
+            && tls.trust.as_ref().map(Arc::as_ptr) == trust.as_ref().map(Arc::as_ptr)
+        {
+            return Ok(Some(tls.clone()));
+        }
+        server_tls(&frontend.id, &listener.name, termination, trust, &self.tickets).map(Some).map_err(
+            |error| Unusable::Certificate {
+                sources: error.certificates(termination),
+                message: error.to_string(),
+            },
+        )
+    }
+
+    /// The trust domain of a validation: the former one if anchors, mode and names are the same, in any case with the
+    /// revocation data of now.
+    fn trust(
+        &mut self,
+        validation: &ClientValidation,
+        domains: &mut Vec<Arc<TrustDomain>>,
+        now: i64,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Arc<TrustDomain>, Unusable> {
+        let names = validation.subject_alt_names.clone();
+        let fresh = TrustDomain::new(Arc::clone(&validation.trust), validation.mode, names)
+            .map(|domain| domain.accept_v1_leaf(self.accept_v1_leaf))
+            .map_err(|error| {
+                findings.push(fault(&validation.trust.source, error.to_string()));
+                Unusable::Trust
+            })?;
+        let id = fresh.id();
+        let same = |domain: &&Arc<TrustDomain>| domain.id() == id;
+        if let Some(loaded) = domains.iter().find(same) {
+            return Ok(Arc::clone(loaded));
+        }
+        let domain = self.domains.iter().find(same).cloned().unwrap_or_else(|| Arc::new(fresh));
+        let started = Instant::now();
+        let events = self.feed.load(&domain, &validation.trust.crls, now);
+        self.tell(&events, started.elapsed(), findings);
+        domains.push(Arc::clone(&domain));
+        Ok(domain)
+    }
+
+    /// Tries issuers that the gate has met on the lists that wait for them.
+    pub(super) fn learn(&mut self, wants: Vec<Want>, now: i64) {
+        for want in wants {
+            let started = Instant::now();
+            let events = self.feed.learn(&want.domain, want.issuer, now);
+            self.tell(&events, started.elapsed(), &mut Vec::new());
+        }
+        self.show_crls();
+    }
+
+    /// Every list in use.
+    pub(super) fn lists(&self) -> Vec<CrlInUse> {
+        self.lists.values().cloned().collect()
+    }
+
+    /// Reports, logs and counts what became of each list; `elapsed`: for all of them.
+    fn tell(&mut self, events: &[CrlEvent], elapsed: Duration, findings: &mut Vec<Finding>) {
+        let fresh = events.iter().filter(|event| event.fresh).count();
+        let each = elapsed.checked_div(u32::try_from(fresh).unwrap_or(u32::MAX)).unwrap_or_default();
+        for event in events {
+            findings.extend(event.finding());
+            self.note(event);
+            if event.fresh {
+                self.log(event, each);
+            }
+        }
+    }
+
+    fn log(&mut self, event: &CrlEvent, elapsed: Duration) {
+        // Held as long as a bundle names the source, so that the counters of a list that was never good stay too.
+        self.crls
+            .entry(Arc::clone(&event.source))
+            .or_insert_with(|| self.telemetry.metrics.crl(&event.source));
+        let issuer = event.issuer.as_deref().unwrap_or_default();
+        match &event.outcome {
+            CrlOutcome::InUse(list) => CrlLoaded {
+                source: &event.source,
+                issuer,
+                number: list.number.as_deref(),
+                entries: list.entries as u64,
+                size_bytes: list.size_bytes as u64,
+                this_update: list.this_update,
+                next_update: list.next_update,
+                elapsed,
+            }
+            .emit(&self.telemetry),
+            CrlOutcome::Rejected { result, message, kept } => CrlRejected {
+                source: &event.source,
+                result: *result,
+                detail: message,
+                former_kept: *kept,
+                elapsed,
+            }
+            .emit(&self.telemetry),
+            // Nothing was loaded: the report tells.
+            CrlOutcome::Kept(_) | CrlOutcome::Waiting => {}
+        }
+    }
+
+    fn note(&mut self, event: &CrlEvent) {
+        let key = (Arc::clone(&event.source), event.issuer.clone());
+        let (CrlOutcome::InUse(list) | CrlOutcome::Kept(list)) = &event.outcome else { return };
+        let in_use = CrlInUse {
+            source: event.source.to_string(),
+            issuer: event.issuer.as_deref().unwrap_or_default().to_owned(),
+            number: list.number.as_deref().map(str::to_owned),
+            entries: list.entries as u64,
+            size_bytes: list.size_bytes as u64,
+            this_update: list.this_update,
+            next_update: list.next_update,
+        };
+        self.lists.insert(key, in_use);
+    }
+
+    /// Shows the lists in use as metrics.
+    fn show_crls(&mut self) {
+        for (source, list) in self.feed.in_use() {
+            let metrics =
+                self.crls.entry(Arc::clone(source)).or_insert_with(|| self.telemetry.metrics.crl(source));
+            metrics.in_use(list.entries as u64, list.size_bytes as u64, list.this_update, list.next_update);
+        }
+    }
+
+    /// Lets go of the metrics of sources that no bundle names any more.
+    fn forget_crls(&mut self, plan: &Plan) {
+        let listeners = plan.frontends.values().flat_map(|frontend| &frontend.listeners);
+        let validations = listeners.filter_map(|listener| listener.tls.as_ref()?.client.as_ref());
+        let named: BTreeSet<&Arc<str>> =
+            validations.flat_map(|validation| &validation.trust.crls).map(|crl| &crl.source).collect();
+        self.crls.retain(|source, _| named.contains(source));
+    }
+}
+
+/// Why a listener cannot be served.
+enum Unusable {
+    Certificate {
+        sources: Vec<String>,
+        message: String,
+    },
+    /// A finding tells of it.
+    Trust,
+}
+
+fn fault(source: &str, message: String) -> Finding {
+    Finding {
+        code: "YT0301",
+        severity: Severity::Error,
+        file: None,
+        line: 0,
+        column: 0,
+        object: source.to_owned(),
+        field: String::new(),
+        message,
+        help: None,
+    }
+}

@@ -1,0 +1,246 @@
+//! The change river: documents → plan and report → snapshot → one pointer swap → followers. All of it on the control
+//! thread; the workers only ever load what is published.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::admin::{AdminState, Readiness, Reloaded};
+use crate::listener::bind;
+use crate::listener::reconcile::Sockets;
+use crate::model::{Facts, Finding, Plan, Report, Severity};
+use crate::resources::Resources;
+use crate::runtime::Published;
+use crate::settings::Settings;
+use crate::snapshot::Snapshot;
+use crate::source::{FileSource, Loaded};
+use crate::status::Status;
+use crate::telemetry::certificates::certificates_of;
+use crate::telemetry::event::{ConfigReloaded, ListenerBound, ListenerFailed};
+use crate::telemetry::{ReloadResult, Telemetry};
+use crate::tls::revocation::Want;
+use crate::translate::translate;
+
+use super::build::{Builder, Built};
+
+/// Controller names that are answered to in file mode.
+const CONTROLLERS: [&str; 2] = ["gateway.yett.dev/controller", "alb.networking.azure.io/alb-controller"];
+
+/// What the control thread holds.
+pub(super) struct Control {
+    telemetry: Arc<Telemetry>,
+    builder: Builder,
+    sockets: Sockets,
+    workers: usize,
+    snapshot: Arc<Published<Snapshot>>,
+    admin: Arc<AdminState>,
+    status: Status,
+    facts: Facts,
+    resources: Resources,
+    source_findings: Vec<Finding>,
+    report: Report,
+    readiness: Readiness,
+}
+
+impl Control {
+    /// Starts with an empty snapshot and nothing bound. `sockets`: with a channel to each of the `workers`.
+    pub(super) fn new(
+        settings: &Settings,
+        telemetry: Arc<Telemetry>,
+        builder: Builder,
+        sockets: Sockets,
+        workers: usize,
+        snapshot: Arc<Published<Snapshot>>,
+        admin: Arc<AdminState>,
+    ) -> Self {
+        Self {
+            telemetry,
+            builder,
+            sockets,
+            workers,
+            snapshot,
+            admin,
+            status: Status::new(settings.status_dir.on().cloned()),
+            facts: facts(settings),
+            resources: Resources::default(),
+            source_findings: Vec::new(),
+            report: Report::default(),
+            readiness: Readiness::default(),
+        }
+    }
+
+    /// Reads the documents and puts what they say in service.
+    pub(super) fn reload(&mut self, source: &mut FileSource) -> Reloaded {
+        let started = Instant::now();
+        let loaded = source.read();
+        self.take(loaded, started)
+    }
+
+    /// As [`Control::reload`], but passes over a stir that changed nothing: another file of the directory, say.
+    pub(super) fn follow(&mut self, source: &mut FileSource) {
+        let started = Instant::now();
+        let loaded = source.read();
+        if loaded.changed {
+            self.take(loaded, started);
+        }
+    }
+
+    /// Whether something waits for a later look: sockets that could not be bound.
+    pub(super) fn has_unfinished(&self) -> bool {
+        self.facts.bound.values().any(Result::is_err)
+    }
+
+    /// Looks at the same documents again: what time or the system has changed comes to light.
+    pub(super) fn refresh(&mut self) -> Reloaded {
+        self.put_in_service(Instant::now())
+    }
+
+    /// Tries the issuers that the gate has met.
+    pub(super) fn learn(&mut self, wants: Vec<Want>) {
+        self.builder.learn(wants, unix_now());
+        self.admin.crls.store(Arc::new(self.builder.lists()));
+    }
+
+    /// From the first moment of a drain on.
+    pub(super) fn unready(&mut self) {
+        self.readiness.draining = true;
+        self.admin.readiness.store(Arc::new(self.readiness.clone()));
+    }
+
+    /// Closes every listening socket, after what has queued is taken.
+    pub(super) fn close(&mut self) {
+        self.sockets.close();
+    }
+
+    fn take(&mut self, loaded: Loaded, started: Instant) -> Reloaded {
+        self.resources = loaded.resources;
+        self.source_findings = loaded.findings;
+        self.put_in_service(started)
+    }
+
+    fn put_in_service(&mut self, started: Instant) -> Reloaded {
+        self.facts.now = unix_now();
+        let (plan, built) = self.build();
+        let wanted = plan.sockets();
+        let addresses: BTreeSet<SocketAddr> = wanted.keys().copied().collect();
+        let held = self.sockets.bound().clone();
+        // Bound before the swap, so that a failure is known; opened after it, so that whoever comes is served.
+        let mut prepared = self.sockets.prepare(&addresses);
+        let mut failed = std::mem::take(&mut prepared.failed);
+        let generation = built.snapshot.generation;
+        self.snapshot.store(built.snapshot);
+        failed.extend(self.sockets.commit(prepared, &addresses));
+        self.facts.bound.clear();
+        for (address, frontend) in &wanted {
+            let outcome = match failed.get(address) {
+                None => Ok(()),
+                Some(error) => {
+                    ListenerFailed { frontend, address: *address, error }.emit(&self.telemetry);
+                    Err(error.to_string())
+                }
+            };
+            if outcome.is_ok() && !held.contains(address) {
+                ListenerBound { frontend, address: *address, sockets: self.workers }.emit(&self.telemetry);
+            }
+            let known = self.facts.bound.entry(frontend.clone()).or_insert(Ok(()));
+            if known.is_ok() {
+                *known = outcome;
+            }
+        }
+        self.publish(plan, built.findings, generation, started.elapsed())
+    }
+
+    /// Plan and snapshot. A certificate that the TLS library refuses is a fact that translation must know, since the
+    /// listener then has a condition to say so and other listeners may take its place.
+    fn build(&mut self) -> (Plan, Built) {
+        self.facts.unusable_certificates.clear();
+        loop {
+            let (plan, _) = translate(&self.resources, &self.facts);
+            let former = self.snapshot.load_full();
+            let built = self.builder.build(&plan, &former, self.facts.now);
+            let known = self.facts.unusable_certificates.len();
+            self.facts.unusable_certificates.extend(built.unusable_certificates.clone());
+            // Every turn names a certificate that the former did not, so there are few.
+            if self.facts.unusable_certificates.len() == known {
+                return (plan, built);
+            }
+        }
+    }
+
+    fn publish(
+        &mut self,
+        plan: Plan,
+        findings: Vec<Finding>,
+        generation: u64,
+        elapsed: Duration,
+    ) -> Reloaded {
+        // Once more, now that it is known what is bound.
+        let (_, mut report) = translate(&self.resources, &self.facts);
+        report.findings.splice(0..0, self.source_findings.iter().cloned());
+        report.findings.extend(findings);
+        let errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+        let result = match errors {
+            0 => ReloadResult::Ok,
+            _ if plan.frontends.is_empty() => ReloadResult::Rejected,
+            _ => ReloadResult::Partial,
+        };
+        let (telemetry, now) = (&self.telemetry, self.facts.now);
+        ConfigReloaded { result, generation, report: &report, former: Some(&self.report), elapsed, now }
+            .emit(telemetry);
+        telemetry.metrics.config.certificates(&certificates_of(&plan));
+        let (list, errors_of_folder) = self.status.update(&report, now);
+        for error in errors_of_folder {
+            tracing::error!(%error, "cannot write the status");
+        }
+        self.readiness = Readiness {
+            snapshot: Some(generation),
+            bound: self.facts.bound.values().filter(|outcome| outcome.is_ok()).count(),
+            failed: self.facts.bound.values().filter_map(|outcome| outcome.clone().err()).collect(),
+            pending: plan.frontends.keys().filter(|id| !self.facts.bound.contains_key(*id)).count(),
+            draining: self.readiness.draining,
+        };
+        self.admin.status.store(Arc::new(list));
+        self.admin.crls.store(Arc::new(self.builder.lists()));
+        self.admin.plan.store(Arc::new(plan));
+        self.admin.report.store(Arc::new(report.clone()));
+        self.admin.readiness.store(Arc::new(self.readiness.clone()));
+        self.report = report;
+        Reloaded { result, generation, errors }
+    }
+}
+
+/// What translation must know of this process in file mode.
+fn facts(settings: &Settings) -> Facts {
+    let every_address = || {
+        let mut all = vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+        if bind::has_ipv6() {
+            all.push(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        }
+        all
+    };
+    let machine = || {
+        bind::machine_addresses().unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot list the machine's addresses; statuses will name loopback");
+            vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]
+        })
+    };
+    let named = &settings.address;
+    let concrete = !named.is_empty() && named.iter().all(|address| !address.is_unspecified());
+    Facts {
+        controllers: CONTROLLERS.map(str::to_owned).into(),
+        file_mode: true,
+        bind_addresses: if named.is_empty() { every_address() } else { named.clone() },
+        node_addresses: if concrete { named.clone() } else { machine() },
+        port_map: settings.port_map.iter().map(|mapping| (mapping.listener, mapping.bind)).collect(),
+        bound: BTreeMap::new(),
+        unusable_certificates: BTreeMap::new(),
+        now: unix_now(),
+    }
+}
+
+/// Unix seconds.
+fn unix_now() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,129 @@
+//! The workers: one thread each, with its own sockets, its own pool and its own share of the limits.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::http::{Limits, Pool, Server};
+use crate::listener::accept::Shortage;
+use crate::listener::handshakes::Handshakes;
+use crate::listener::reconcile::{self, Command};
+use crate::listener::serve::{self, Worker};
+use crate::runtime::{Drained, Phase, Published, worker};
+use crate::settings::{self, Settings};
+use crate::snapshot::Snapshot;
+use crate::telemetry::event::LimitHit;
+use crate::telemetry::{Limit, Telemetry};
+use crate::upstream;
+
+/// What every worker is made of.
+#[derive(Clone)]
+pub(super) struct Parts {
+    /// What is served.
+    pub(super) snapshots: Arc<Published<Snapshot>>,
+    /// Where outcomes go.
+    pub(super) telemetry: Arc<Telemetry>,
+    /// Limits and trusted proxies.
+    pub(super) settings: Arc<Settings>,
+    /// The process's phase.
+    pub(super) drained: Drained,
+    /// Connections that were cut off when the process stopped.
+    pub(super) cut_off: Arc<AtomicUsize>,
+}
+
+/// A running worker.
+pub(super) struct Running {
+    /// Hands it sockets.
+    pub(super) commands: mpsc::UnboundedSender<Command>,
+    /// Ends when its last connection has ended, or when the process stops.
+    pub(super) thread: JoinHandle<()>,
+}
+
+/// Starts worker `index` of `count`.
+pub(super) fn start(index: usize, count: usize, parts: Parts) -> io::Result<Running> {
+    let (commands, received) = mpsc::unbounded_channel();
+    let thread = worker::spawn(index, move || run(index, count, parts, received))?;
+    Ok(Running { commands, thread })
+}
+
+async fn run(index: usize, count: usize, parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
+    let Parts { snapshots, telemetry, settings, mut drained, cut_off } = parts;
+    let limits = &settings.limits;
+    let server = Rc::new(Server {
+        snapshots,
+        telemetry: Arc::clone(&telemetry),
+        limits: http_limits(limits),
+        trusted_proxies: settings.trusted_proxies.clone(),
+        pool: Pool::new(upstream_limits(limits)),
+    });
+    let worker = Rc::new(Worker {
+        server,
+        handshakes: Handshakes::new(limits.handshakes_max.div_ceil(count)),
+        handshake_timeout: limits.handshake_timeout.0,
+        metrics: telemetry.metrics.worker(index),
+        drained: drained.clone(),
+    });
+    let connections = TaskTracker::new();
+    let serve = {
+        let connections = connections.clone();
+        Rc::new(move |arrival| {
+            connections.spawn_local(serve::serve(Rc::clone(&worker), arrival));
+        })
+    };
+    let short_of = Rc::new(move |shortage| {
+        let limit = match shortage {
+            Shortage::Descriptors => Limit::OpenFilesMax,
+            Shortage::Memory => Limit::SystemMemory,
+        };
+        LimitHit { limit, peer: None }.emit(&telemetry);
+    });
+    // Ends when the control thread lets go of the commands, which it does once the drain has begun.
+    reconcile::follow(commands, serve, short_of).await;
+    connections.close();
+    tokio::select! {
+        () = connections.wait() => {}
+        () = drained.reached(Phase::Stopping) => {
+            cut_off.fetch_add(connections.len(), Ordering::Relaxed);
+        }
+    }
+}
+
+fn http_limits(limits: &settings::Limits) -> Limits {
+    Limits {
+        idle_timeout: limits.idle_timeout.0,
+        request_head_timeout: limits.request_head_timeout.0,
+        request_head_bytes_max: limits.request_head_bytes_max,
+        request_fields_max: limits.request_fields_max,
+        request_body_timeout: limits.request_body_timeout.0,
+        response_stall_timeout: limits.response_stall_timeout.0,
+        backend_timeout: limits.backend_timeout.0,
+        http2_streams_max: limits.http2_streams_max,
+        http2_stream_window_bytes: limits.http2_stream_window_bytes,
+        http2_connection_window_bytes: limits.http2_connection_window_bytes,
+        http2_send_buffer_bytes_max: limits.http2_send_buffer_bytes_max,
+        http2_pending_resets_max: limits.http2_pending_resets_max,
+        http2_ping_interval: limits.http2_ping_interval.0,
+        http2_ping_timeout: limits.http2_ping_timeout.0,
+        close_timeout: limits.close_timeout.0,
+    }
+}
+
+fn upstream_limits(limits: &settings::Limits) -> upstream::Limits {
+    upstream::Limits {
+        connect_timeout: limits.connect_timeout.0,
+        idle_per_endpoint_max: limits.upstream_idle_max,
+        idle_timeout: limits.upstream_idle_timeout.0,
+        connections_per_endpoint_max: limits.upstream_connections_max,
+        response_head_bytes_max: limits.response_head_bytes_max,
+        response_fields_max: limits.response_fields_max,
+        http2_stream_window_bytes: limits.upstream_http2_stream_window_bytes,
+        http2_connection_window_bytes: limits.upstream_http2_connection_window_bytes,
+        http2_ping_interval: limits.upstream_http2_ping_interval.0,
+        http2_ping_timeout: limits.upstream_http2_ping_timeout.0,
+    }
+}

@@ -1,0 +1,183 @@
+//! A connection's way from the accept queue to HTTP: its frontend, its TLS handshake if it has one, then `http::serve`.
+//!
+//! Every connection ends in one of two records: the requests that `http` logs, or a refused handshake.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::ProtocolVersion;
+use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
+use tokio_rustls::server::TlsStream;
+
+use super::accept::Arrival;
+use super::handshakes::Handshakes;
+use super::linger::ClientStream;
+use crate::http::{self, Client, Server, Wire};
+use crate::model::{Protocol, Reason};
+use crate::runtime::{Drained, Phase};
+use crate::snapshot::{ServedFrontend, ServedListener};
+use crate::telemetry::access::{self, Connection};
+use crate::telemetry::{HandshakeOutcome, Limit, TlsFacts, TlsVersion, WorkerMetrics};
+use crate::tls::{self, Accepted, Alpn, Credential, Refused};
+
+/// What a worker's connections need.
+pub struct Worker {
+    /// Towards HTTP.
+    pub server: Rc<Server>,
+    /// Handshakes in flight.
+    pub handshakes: Handshakes,
+    /// From accept to the end of the handshake.
+    pub handshake_timeout: Duration,
+    /// The worker's counters.
+    pub metrics: Arc<WorkerMetrics>,
+    /// The process's phase.
+    pub drained: Drained,
+}
+
+/// Serves a connection to its end.
+pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
+    let snapshot = worker.server.snapshots.load_full();
+    // Nobody listens there any more: the connection came in between the swap and the closing of the socket.
+    let Some(frontend) = snapshot.frontend_at(arrival.bound).map(Arc::clone) else { return };
+    drop(snapshot);
+    worker.metrics.connection(is_local(&arrival));
+    let _active = frontend.metrics().accepted();
+    let (id, metrics) = (frontend.id.clone(), Arc::clone(frontend.metrics()));
+    match frontend.protocol {
+        Protocol::Http => {
+            let facts = Connection::cleartext(
+                worker.server.telemetry.access.connection_id(),
+                arrival.peer,
+                local(&arrival),
+            );
+            let (stream, _) = ClientStream::new(arrival.stream, None);
+            let (facts, credential, wire) = (Arc::new(facts), Credential::None, Wire::ByPreface);
+            let client = Client { frontend: id, metrics, facts, credential, wire };
+            http::serve(Rc::clone(&worker.server), client, stream, worker.drained.clone()).await;
+        }
+        Protocol::Https => {
+            // On the heap and gone with its end: a connection is idle far longer than it shakes hands.
+            let Some((io, facts, credential, wire)) = Box::pin(handshake(&worker, arrival, frontend)).await
+            else {
+                return;
+            };
+            let client = Client { frontend: id, metrics, facts, credential, wire };
+            http::serve(Rc::clone(&worker.server), client, io, worker.drained.clone()).await;
+        }
+    }
+}
+
+type Secured = (TlsStream<ClientStream>, Arc<Connection>, Credential, Wire);
+
+/// Shakes hands; `None` if that failed, with everything told and the alert delivered as far as it can be.
+async fn handshake(worker: &Worker, arrival: Arrival, frontend: Arc<ServedFrontend>) -> Option<Secured> {
+    let telemetry = &worker.server.telemetry;
+    let id = telemetry.access.connection_id();
+    let outcome = HandshakeOutcome::begin(telemetry, frontend.metrics(), id, arrival.peer, local(&arrival));
+    let (place, shed) = worker.handshakes.enter();
+    let (stream, hearing) = ClientStream::new(arrival.stream, Some(place.heard()));
+    let deadline = arrival.at + worker.handshake_timeout;
+    let select = |name: Option<&str>| {
+        let listener = Arc::clone(frontend.for_server_name(name)?);
+        let tls = listener.tls.clone()?;
+        Some((listener, tls))
+    };
+    let mut drained = worker.drained.clone();
+    let accepted = tokio::select! {
+        biased;
+        // Sent, not dropped: the place is still held here.
+        Ok(()) = shed => {
+            telemetry.metrics.limit_hit(Limit::HandshakesMax);
+            outcome.refuse(Reason::HandshakeShed, None);
+            return None;
+        }
+        () = drained.reached(Phase::Stopping) => return None,
+        accepted = tls::accept(stream, select, deadline, unix_now()) => accepted,
+    };
+    drop(place);
+    hearing.end();
+    match accepted {
+        Ok(accepted) => Some(complete(outcome, accepted)),
+        Err(refused) => {
+            if refused.reason == Reason::HandshakeTimeout {
+                telemetry.metrics.limit_hit(Limit::HandshakeTimeout);
+            }
+            refuse(outcome, *refused).await;
+            None
+        }
+    }
+}
+
+fn complete(mut outcome: HandshakeOutcome, accepted: Accepted<ClientStream, Arc<ServedListener>>) -> Secured {
+    let Accepted { io, tls, credential, x509_v1, listener } = accepted;
+    outcome.hello(tls.server_name.as_deref());
+    outcome.listener(&listener.metrics);
+    if x509_v1 {
+        listener.metrics.v1_certificate();
+    }
+    let client = credential.presented().map(|identity| access::Client {
+        identity: Arc::clone(identity),
+        verified: matches!(credential, Credential::Verified(_)),
+    });
+    let wire = match tls.alpn {
+        Alpn::H2 => Wire::Http2,
+        Alpn::Http1 => Wire::Http1,
+    };
+    let facts = TlsFacts {
+        version: version(tls.version),
+        cipher: tls.cipher,
+        group: tls.group,
+        resumed: tls.resumed,
+        sni: tls.server_name,
+        handshake: Duration::ZERO,
+    };
+    (io, Arc::new(outcome.complete(facts, client)), credential, wire)
+}
+
+async fn refuse(mut outcome: HandshakeOutcome, refused: Refused<ClientStream, Arc<ServedListener>>) {
+    if refused.hello {
+        outcome.hello(refused.server_name.as_deref());
+    }
+    if let Some(listener) = &refused.listener {
+        outcome.listener(&listener.metrics);
+    }
+    if let Some(tls) = &refused.tls {
+        outcome.version(version(tls.version));
+    }
+    if let Some(identity) = refused.identity {
+        outcome.client(identity);
+    }
+    tracing::debug!(reason = %refused.reason, detail = refused.detail, "a handshake was refused");
+    outcome.refuse(refused.reason, refused.alert);
+    if let Some(mut stream) = refused.stream {
+        // Lingers, so that a client that is still sending reads the alert; its own errors change nothing.
+        let _ = stream.shutdown().await;
+    }
+}
+
+fn version(version: ProtocolVersion) -> TlsVersion {
+    match version {
+        ProtocolVersion::TLSv1_3 => TlsVersion::Tls13,
+        ProtocolVersion::TLSv1_2 => TlsVersion::Tls12,
+        _ => TlsVersion::Unknown,
+    }
+}
+
+/// Where the client came to. The bound address may be unspecified and then tells little.
+fn local(arrival: &Arrival) -> SocketAddr {
+    arrival.stream.local_addr().unwrap_or(arrival.bound)
+}
+
+/// Whether this thread runs on the CPU that the connection's packets are handled on.
+fn is_local(arrival: &Arrival) -> bool {
+    SockRef::from(&arrival.stream).cpu_affinity().is_ok_and(|cpu| cpu == rustix::thread::sched_getcpu())
+}
+
+/// Unix seconds.
+fn unix_now() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
+}
