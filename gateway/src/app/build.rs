@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::admin::CrlInUse;
 use crate::model::{
@@ -11,9 +11,10 @@ use crate::model::{
     Severity,
 };
 use crate::snapshot::{ServedFrontend, ServedListener, Snapshot};
+use crate::telemetry::Telemetry;
 use crate::telemetry::event::{CrlLoaded, CrlRejected};
-use crate::telemetry::{CrlMetrics, Telemetry};
-use crate::tls::revocation::{CrlEvent, CrlOutcome, Feed, Want};
+use crate::tls::revocation::feed::Currency;
+use crate::tls::revocation::{CrlEvent, CrlOutcome, CrlSummary, Feed, Want};
 use crate::tls::{ServerTls, TicketKeys, TrustDomain, server_tls};
 use crate::upstream::Upstream;
 
@@ -25,9 +26,6 @@ pub(super) struct Builder {
     feed: Feed,
     domains: Vec<Arc<TrustDomain>>,
     tls: HashMap<(FrontendId, Arc<str>), (Vec<Arc<CertificateChain>>, ServerTls)>,
-    crls: BTreeMap<Arc<str>, Arc<CrlMetrics>>,
-    /// By source and issuer.
-    lists: BTreeMap<(Arc<str>, Option<Arc<str>>), CrlInUse>,
     generation: u64,
 }
 
@@ -52,8 +50,6 @@ impl Builder {
             feed: Feed::new(),
             domains: Vec::new(),
             tls: HashMap::new(),
-            crls: BTreeMap::new(),
-            lists: BTreeMap::new(),
             generation: 0,
         }
     }
@@ -64,7 +60,6 @@ impl Builder {
         let mut findings = Vec::new();
         let mut unusable_certificates = BTreeMap::new();
         let upstreams = self.upstreams(plan, former);
-        self.lists.clear();
         let mut domains = Vec::new();
         let mut kept_tls = HashMap::new();
         let mut frontends = Vec::new();
@@ -107,7 +102,7 @@ impl Builder {
         self.domains = domains;
         self.tls = kept_tls;
         self.feed.retain(|id| self.domains.iter().any(|domain| domain.id() == *id));
-        self.forget_crls(plan);
+        self.telemetry.metrics.crls(crl_sources(plan));
         self.show_crls();
         let upstreams = upstreams.into_values();
         let snapshot = Arc::new(Snapshot::new(self.generation, frontends, plan.sockets(), upstreams));
@@ -178,7 +173,17 @@ impl Builder {
         let domain = self.domains.iter().find(same).cloned().unwrap_or_else(|| Arc::new(fresh));
         let started = Instant::now();
         let events = self.feed.load(&domain, &validation.trust.crls, now);
-        self.tell(&events, started.elapsed(), findings);
+        let mut told = BTreeSet::new();
+        for event in &events {
+            findings.extend(event.finding());
+            if event.fresh {
+                tell(event, &self.telemetry);
+                told.insert(&event.source);
+            }
+        }
+        for source in told {
+            self.telemetry.metrics.crl(source).load_took(started.elapsed());
+        }
         domains.push(Arc::clone(&domain));
         Ok(domain)
     }
@@ -186,94 +191,63 @@ impl Builder {
     /// Tries issuers that the gate has met on the lists that wait for them.
     pub(super) fn learn(&mut self, wants: Vec<Want>, now: i64) {
         for want in wants {
-            let started = Instant::now();
             let events = self.feed.learn(&want.domain, want.issuer, now);
-            self.tell(&events, started.elapsed(), &mut Vec::new());
+            events.iter().filter(|event| event.fresh).for_each(|event| tell(event, &self.telemetry));
         }
         self.show_crls();
     }
 
-    /// Every list in use.
+    /// What is in use of every source, for the admin pages.
     pub(super) fn lists(&self) -> Vec<CrlInUse> {
-        self.lists.values().cloned().collect()
-    }
-
-    /// Reports, logs and counts what became of each list; `elapsed`: for all of them.
-    fn tell(&mut self, events: &[CrlEvent], elapsed: Duration, findings: &mut Vec<Finding>) {
-        let fresh = events.iter().filter(|event| event.fresh).count();
-        let each = elapsed.checked_div(u32::try_from(fresh).unwrap_or(u32::MAX)).unwrap_or_default();
-        for event in events {
-            findings.extend(event.finding());
-            self.note(event);
-            if event.fresh {
-                self.log(event, each);
-            }
-        }
-    }
-
-    fn log(&mut self, event: &CrlEvent, elapsed: Duration) {
-        // Held as long as a bundle names the source, so that the counters of a list that was never good stay too.
-        self.crls
-            .entry(Arc::clone(&event.source))
-            .or_insert_with(|| self.telemetry.metrics.crl(&event.source));
-        let issuer = event.issuer.as_deref().unwrap_or_default();
-        match &event.outcome {
-            CrlOutcome::InUse(list) => CrlLoaded {
-                source: &event.source,
-                issuer,
-                number: list.number.as_deref(),
-                entries: list.entries as u64,
-                size_bytes: list.size_bytes as u64,
-                this_update: list.this_update,
-                next_update: list.next_update,
-                elapsed,
-            }
-            .emit(&self.telemetry),
-            CrlOutcome::Rejected { result, message, kept } => CrlRejected {
-                source: &event.source,
-                result: *result,
-                detail: message,
-                former_kept: *kept,
-                elapsed,
-            }
-            .emit(&self.telemetry),
-            // Nothing was loaded: the report tells.
-            CrlOutcome::Kept(_) | CrlOutcome::Waiting => {}
-        }
-    }
-
-    fn note(&mut self, event: &CrlEvent) {
-        let key = (Arc::clone(&event.source), event.issuer.clone());
-        let (CrlOutcome::InUse(list) | CrlOutcome::Kept(list)) = &event.outcome else { return };
-        let in_use = CrlInUse {
-            source: event.source.to_string(),
-            issuer: event.issuer.as_deref().unwrap_or_default().to_owned(),
+        let shown = |(source, list): (&Arc<str>, CrlSummary)| CrlInUse {
+            source: source.to_string(),
+            state: match list.currency {
+                Currency::Current => "current",
+                Currency::Late => "late",
+                Currency::Stale => "stale",
+            },
             number: list.number.as_deref().map(str::to_owned),
             entries: list.entries as u64,
             size_bytes: list.size_bytes as u64,
             this_update: list.this_update,
             next_update: list.next_update,
         };
-        self.lists.insert(key, in_use);
+        self.feed.in_use().map(shown).collect()
     }
 
     /// Shows the lists in use as metrics.
-    fn show_crls(&mut self) {
+    fn show_crls(&self) {
         for (source, list) in self.feed.in_use() {
-            let metrics =
-                self.crls.entry(Arc::clone(source)).or_insert_with(|| self.telemetry.metrics.crl(source));
+            let metrics = self.telemetry.metrics.crl(source);
             metrics.in_use(list.entries as u64, list.size_bytes as u64, list.this_update, list.next_update);
         }
     }
+}
 
-    /// Lets go of the metrics of sources that no bundle names any more.
-    fn forget_crls(&mut self, plan: &Plan) {
-        let listeners = plan.frontends.values().flat_map(|frontend| &frontend.listeners);
-        let validations = listeners.filter_map(|listener| listener.tls.as_ref()?.client.as_ref());
-        let named: BTreeSet<&Arc<str>> =
-            validations.flat_map(|validation| &validation.trust.crls).map(|crl| &crl.source).collect();
-        self.crls.retain(|source, _| named.contains(source));
+/// Logs and counts what became of a list.
+fn tell(event: &CrlEvent, telemetry: &Telemetry) {
+    let (source, issuer) = (&*event.source, event.issuer.as_deref());
+    match &event.outcome {
+        CrlOutcome::InUse(list) => {
+            let &CrlSummary { entries, ref number, this_update, next_update, size_bytes, .. } = list;
+            let number = number.as_deref();
+            CrlLoaded { source, issuer, number, entries, size_bytes, this_update, next_update }
+                .emit(telemetry);
+        }
+        CrlOutcome::Rejected { result, message, kept } => {
+            CrlRejected { source, issuer, result: *result, detail: message, former_kept: *kept }
+                .emit(telemetry);
+        }
+        // Nothing was loaded: the report tells.
+        CrlOutcome::Kept(_) | CrlOutcome::Waiting => {}
     }
+}
+
+/// The names of all `ca.crl` of a plan.
+fn crl_sources(plan: &Plan) -> impl Iterator<Item = &str> {
+    let listeners = plan.frontends.values().flat_map(|frontend| &frontend.listeners);
+    let validations = listeners.filter_map(|listener| listener.tls.as_ref()?.client.as_ref());
+    validations.flat_map(|validation| &validation.trust.crls).map(|crl| &*crl.source)
 }
 
 /// Why a listener cannot be served.
