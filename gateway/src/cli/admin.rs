@@ -54,14 +54,16 @@ impl Where {
     fn ask(&self, method: Method, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let asked = async {
-            match self.admin.as_deref().filter(|address| *address != "off") {
-                Some(address) => self.ask_tcp(address, method, path).await,
-                None => ask_socket(&self.admin_socket, method, path).await,
-            }
+            let answer = async {
+                match self.admin.as_deref().filter(|address| *address != "off") {
+                    Some(address) => self.ask_tcp(address, method, path).await,
+                    None => ask_socket(&self.admin_socket, method, path).await,
+                }
+            };
+            // Made within the runtime: its timer is the runtime's.
+            timeout(ANSWER_TIMEOUT, answer).await
         };
-        runtime
-            .block_on(timeout(ANSWER_TIMEOUT, asked))
-            .map_err(|_| anyhow!("the gateway did not answer in time"))?
+        runtime.block_on(asked).map_err(|_| anyhow!("the gateway did not answer in time"))?
     }
 
     async fn ask_tcp(
