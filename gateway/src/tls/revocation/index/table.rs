@@ -2,9 +2,10 @@
 //!
 //! A serial is padded to the width of the longest one in the list and split into its last four octets and the rest.
 //! The last four, mixed and XORed with a keyed hash of the rest, make a word: given the rest, word and octets
-//! determine each other. The word's upper bits choose a bucket, so a row needs to store only its lower bits beside
-//! the rest. The comparison is exact all the same, and a row of a large list is one octet shorter than the serial,
-//! its reason included. The hash is keyed per process, since an authority may number its certificates in sequence.
+//! determine each other. The word's upper bits choose a bucket, so only its lower bits are stored, in a tag of three
+//! octets with the reason. Looking up reads the tags of one bucket, and the rest of a serial where a tag fits: the
+//! comparison is exact, and a serial that is not listed costs little more than the line of memory that its bucket's
+//! tags stand in. The hash is keyed per process, since an authority may number its certificates in sequence.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -23,14 +24,17 @@ const WORD_OCTETS: usize = 4;
 /// The serial numbers of one CRL with reason and date of each.
 pub struct Table {
     key: RandomState,
-    /// Octets of a padded serial without its last four.
-    rest: usize,
-    /// Octets of a row after the rest: the word's lower bits and four bits of reason.
-    tail: usize,
     bucket_bits: u32,
     /// Where each bucket begins, in rows, and where the last one ends.
     buckets: Box<[u32]>,
-    rows: Box<[u8]>,
+    /// Octets of a tag: the word's lower bits and four bits of reason.
+    tag: usize,
+    /// Octets of a padded serial without its last four.
+    rest: usize,
+    /// By row, big-endian.
+    tags: Box<[u8]>,
+    /// By row.
+    rests: Box<[u8]>,
     /// revocationDate by row, Unix seconds; 0: out of range.
     dates: Box<[u32]>,
     /// Serials longer than the rows hold, sorted.
@@ -59,8 +63,7 @@ impl Found {
 
 /// A serial as the rows see it.
 struct Cut<'a> {
-    /// Zero octets that stand before `rest` in the padded serial.
-    padding: usize,
+    /// Without the zero octets that pad it.
     rest: &'a [u8],
     word: u32,
 }
@@ -86,14 +89,16 @@ impl Table {
 
         let bucket_bits = (count / BUCKET_ENTRIES).next_power_of_two().ilog2().max(4);
         // Four bits of reason and what the bucket does not tell of the word.
-        let tail = if bucket_bits >= 12 { 3 } else { 4 };
+        let tag = if bucket_bits >= 12 { 3 } else { 4 };
+        let rest = width - WORD_OCTETS;
         let mut table = Self {
             key,
-            rest: width - WORD_OCTETS,
-            tail,
             bucket_bits,
             buckets: vec![0; (1 << bucket_bits) + 1].into(),
-            rows: vec![0; count * (width - WORD_OCTETS + tail)].into(),
+            tag,
+            rest,
+            tags: vec![0; count * tag].into(),
+            rests: vec![0; count * rest].into(),
             dates: vec![0; count].into(),
             long: long.into(),
         };
@@ -103,27 +108,29 @@ impl Table {
 
     /// Counting sort: sizes of the buckets, their ends, then the rows from the end of each bucket to its beginning.
     fn fill<'a>(&mut self, entries: impl Iterator<Item = CrlEntry<'a>> + Clone) {
-        for entry in entries.clone() {
-            if let Some(cut) = self.cut(entry.serial) {
-                self.buckets[self.bucket(cut.word)] += 1;
-            }
+        let mut words = Vec::with_capacity(self.dates.len());
+        for cut in entries.clone().filter_map(|entry| self.cut(entry.serial)) {
+            words.push(cut.word);
+        }
+        for word in &words {
+            self.buckets[self.bucket(*word)] += 1;
         }
         let mut end = 0;
         for bucket in &mut self.buckets {
             end += *bucket;
             *bucket = end;
         }
-        let stride = self.stride();
-        for entry in entries {
-            let Some(cut) = self.cut(entry.serial) else { continue };
-            let bucket = self.bucket(cut.word);
+        for (entry, word) in entries.zip(words) {
+            let bucket = self.bucket(word);
             self.buckets[bucket] -= 1;
-            let at = self.buckets[bucket] as usize;
-            let tail = self.lower(cut.word) << 4 | entry.reason as u32;
-            let row = &mut self.rows[at * stride..(at + 1) * stride];
-            row[cut.padding..self.rest].copy_from_slice(cut.rest);
-            row[self.rest..].copy_from_slice(&tail.to_be_bytes()[WORD_OCTETS - self.tail..]);
-            self.dates[at] = Found::of(&entry).revoked_at.unwrap_or(0);
+            let row = self.buckets[bucket] as usize;
+            let tag = self.lower(word) << 4 | entry.reason as u32;
+            self.tags[row * self.tag..][..self.tag]
+                .copy_from_slice(&tag.to_be_bytes()[WORD_OCTETS - self.tag..]);
+            let (rest, _) = split(entry.serial);
+            let padded = &mut self.rests[row * self.rest..][..self.rest];
+            padded[self.rest - rest.len()..].copy_from_slice(rest);
+            self.dates[row] = Found::of(&entry).revoked_at.unwrap_or(0);
         }
     }
 
@@ -134,18 +141,14 @@ impl Table {
         let (from, to) = (self.buckets[bucket] as usize, self.buckets[bucket + 1] as usize);
         let lower = self.lower(cut.word);
         let mut found = None;
-        for (at, row) in
-            self.rows[from * self.stride()..to * self.stride()].chunks_exact(self.stride()).enumerate()
-        {
-            let (rest, tail) = row.split_at(self.rest);
-            let tail = tail.iter().fold(0u32, |word, octet| word << 8 | u32::from(*octet));
-            let (zeros, rest) = rest.split_at(cut.padding);
-            if tail >> 4 != lower || rest != cut.rest || zeros.iter().any(|octet| *octet != 0) {
+        for (row, tag) in (from..to).zip(self.tags[from * self.tag..to * self.tag].chunks_exact(self.tag)) {
+            let tag = tag.iter().fold(0u32, |tag, octet| tag << 8 | u32::from(*octet));
+            if tag >> 4 != lower || !self.has_rest(row, cut.rest) {
                 continue;
             }
             let reason =
-                RevocationReason::from_code((tail & 0xf) as u8).unwrap_or(RevocationReason::Unspecified);
-            let date = self.dates[from + at];
+                RevocationReason::from_code((tag & 0xf) as u8).unwrap_or(RevocationReason::Unspecified);
+            let date = self.dates[row];
             let this = Found { reason, revoked_at: (date > 0).then_some(date) };
             if this.for_good() {
                 return Some(this);
@@ -153,6 +156,12 @@ impl Table {
             found = Some(this);
         }
         found
+    }
+
+    fn has_rest(&self, row: usize, rest: &[u8]) -> bool {
+        let padded = &self.rests[row * self.rest..][..self.rest];
+        let (zeros, stored) = padded.split_at(self.rest - rest.len());
+        stored == rest && zeros.iter().all(|octet| *octet == 0)
     }
 
     fn find_long(&self, serial: &[u8]) -> Option<Found> {
@@ -175,24 +184,22 @@ impl Table {
         let long: usize = self.long.iter().map(|(serial, _)| serial.len()).sum();
         size_of::<Self>()
             + size_of_val(&*self.buckets)
-            + self.rows.len()
+            + self.tags.len()
+            + self.rests.len()
             + size_of_val(&*self.dates)
             + size_of_val(&*self.long)
             + long
     }
 
-    fn stride(&self) -> usize {
-        self.rest + self.tail
-    }
-
     /// `None`: no row can hold it.
     fn cut<'a>(&self, serial: &'a [u8]) -> Option<Cut<'a>> {
-        let (rest, last) = serial.split_at(serial.len().saturating_sub(WORD_OCTETS));
-        let padding = self.rest.checked_sub(rest.len())?;
-        let low = last.iter().fold(0u32, |word, octet| word << 8 | u32::from(*octet));
-        // An empty rest and a padded one are the same serial, so only the octets without leading zeros are hashed.
-        let word = spread(low) ^ self.key.hash_one(rest) as u32;
-        Some(Cut { padding, rest, word })
+        let (rest, last) = split(serial);
+        if rest.len() > self.rest {
+            return None;
+        }
+        let last = last.iter().fold(0u32, |word, octet| word << 8 | u32::from(*octet));
+        // Without the padding, so that it is the same whatever the width.
+        Some(Cut { rest, word: spread(last) ^ self.key.hash_one(rest) as u32 })
     }
 
     fn bucket(&self, word: u32) -> usize {
@@ -202,6 +209,11 @@ impl Table {
     fn lower(&self, word: u32) -> u32 {
         word & (u32::MAX >> self.bucket_bits)
     }
+}
+
+/// The rest of a serial and its last four octets, or what there is of them.
+fn split(serial: &[u8]) -> (&[u8], &[u8]) {
+    serial.split_at(serial.len().saturating_sub(WORD_OCTETS))
 }
 
 /// A bijection of words that sends neighbours far apart (the finalizer of MurmurHash3), for serials that differ in
