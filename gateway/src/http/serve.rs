@@ -235,7 +235,8 @@ async fn drive<C>(
                     if let Some(limit) = limit {
                         connection.server.telemetry.metrics.limit_hit(limit);
                     }
-                    if finishing {
+                    // Of a head that does not come to its end hyper would await the rest.
+                    if finishing || limit == Some(Limit::RequestHeadTimeout) {
                         return Ok(());
                     }
                     overdue.set(connection.activity.overdue());
