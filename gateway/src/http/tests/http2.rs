@@ -136,6 +136,28 @@ fn requests_bodies_and_trailers_pass_to_an_h2c_backend() {
 }
 
 #[test]
+fn requests_to_an_h2c_backend_share_a_connection_and_outlive_it() {
+    run(async {
+        let address = h2c_backend().await;
+        let plan = Plan { protocol: Some(BackendProtocol::H2c), ..Plan::default() };
+        let world = World::new(&[listener("", vec![rule("", "", forward())])], Some(address), &plan);
+        let (sender, _connection) = client(world.connect()).await;
+        let request = || Request::get("http://a.example/").body(empty()).unwrap();
+        let mut requests = Vec::new();
+        for _ in 0..20 {
+            let mut sender = sender.clone();
+            requests
+                .push(tokio::task::spawn_local(async move { send(&mut sender, request()).await.status() }));
+        }
+        for request in requests {
+            assert_eq!(request.await.unwrap(), 200);
+        }
+        let metrics = world.server.telemetry.metrics.render();
+        assert!(metrics.contains("yett_upstream_connections_active{backend=\"default/backend\"} 1\n"));
+    });
+}
+
+#[test]
 fn misdirected_and_malformed_requests_leave_the_connection_alone() {
     run(async {
         let (address, seen) = backend(|_| ok("")).await;

@@ -1,13 +1,13 @@
 //! A snapshot, a backend and a client.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
@@ -85,6 +85,7 @@ pub(super) fn listener(hostname: &str, rules: Vec<Rule>) -> Listener {
 pub(super) struct Plan {
     pub(super) protocol: Option<BackendProtocol>,
     pub(super) limits: Limits,
+    pub(super) upstream: upstream::Limits,
     pub(super) trust: Option<Arc<TrustDomain>>,
     pub(super) is_tls: bool,
     pub(super) trusted_proxies: Vec<ipnet::IpNet>,
@@ -100,7 +101,7 @@ impl World {
                 telemetry,
                 limits: plan.limits,
                 trusted_proxies: plan.trusted_proxies.clone(),
-                pool: Pool::new(upstream::Limits::default()),
+                pool: Pool::new(plan.upstream),
             }),
             drain: Drain::default(),
             lines,
@@ -154,6 +155,19 @@ impl World {
         sni: Option<Option<&str>>,
         credential: Credential,
     ) -> DuplexStream {
+        let (ours, theirs) = duplex(64 * 1024);
+        self.serve(theirs, wire, sni, credential);
+        ours
+    }
+
+    /// The same over another stream.
+    pub(super) fn serve(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        wire: Wire,
+        sni: Option<Option<&str>>,
+        credential: Credential,
+    ) {
         let telemetry = &self.server.telemetry;
         let peer = SocketAddr::from(([192, 0, 2, 1], 1234));
         let local = SocketAddr::from(([192, 0, 2, 2], 443));
@@ -173,9 +187,7 @@ impl World {
             credential,
             wire,
         };
-        let (ours, theirs) = duplex(64 * 1024);
-        tokio::task::spawn_local(serve(Rc::clone(&self.server), client, theirs, self.drain.follow()));
-        ours
+        tokio::task::spawn_local(serve(Rc::clone(&self.server), client, io, self.drain.follow()));
     }
 
     /// The access log's lines, once there are so many.
@@ -232,16 +244,26 @@ pub(super) type Seen = Rc<RefCell<Vec<String>>>;
 /// A backend that answers each request head (and body, by content-length or chunks as they stand on the wire) with raw
 /// bytes; without any it leaves the connection open and says nothing.
 pub(super) async fn backend(answer: impl Fn(&str) -> Reply + 'static) -> (SocketAddr, Seen) {
+    let (address, seen, _) = counting_backend(answer).await;
+    (address, seen)
+}
+
+/// The same with the number of connections it has got.
+pub(super) async fn counting_backend(
+    answer: impl Fn(&str) -> Reply + 'static,
+) -> (SocketAddr, Seen, Rc<Cell<usize>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let seen = Seen::default();
-    let (answer, log) = (Rc::new(answer), Rc::clone(&seen));
+    let connections = Rc::new(Cell::new(0));
+    let (answer, log, count) = (Rc::new(answer), Rc::clone(&seen), Rc::clone(&connections));
     tokio::task::spawn_local(async move {
         while let Ok((stream, _)) = listener.accept().await {
+            count.set(count.get() + 1);
             tokio::task::spawn_local(converse(stream, Rc::clone(&answer), Rc::clone(&log)));
         }
     });
-    (address, seen)
+    (address, seen, connections)
 }
 
 /// What a backend does.
@@ -277,7 +299,7 @@ async fn converse(mut stream: TcpStream, answer: Rc<impl Fn(&str) -> Reply>, log
 
 /// One whole message as it stands on the wire; `None` at the end of the stream.
 pub(super) async fn read_message(
-    stream: &mut (impl tokio::io::AsyncRead + Unpin),
+    stream: &mut (impl AsyncRead + Unpin),
     bytes: &mut Vec<u8>,
 ) -> Option<String> {
     loop {
@@ -328,4 +350,15 @@ pub(super) async fn within<T>(future: impl Future<Output = T>) -> T {
 pub(super) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, test);
+}
+
+/// A request without peculiarities.
+pub(super) const GET: &str = "GET /x?q=1 HTTP/1.1\r\nHost: A.example\r\n\r\n";
+
+pub(super) fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).unwrap_or_else(|| panic!("no answer: {answer:?}")).parse().unwrap()
+}
+
+pub(super) fn reason(answer: &str) -> Option<&str> {
+    answer.lines().find_map(|line| line.strip_prefix("yett-reason: "))
 }
