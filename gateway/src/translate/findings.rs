@@ -93,6 +93,8 @@ codes! {
     NoEndpoints = "YT0220",
     /// A field is understood but has no effect yet.
     NotApplied = "YT0221",
+    /// An object is meant for somebody else, or for nothing.
+    NotOurs = "YT0222",
 }
 
 /// Findings as they come; [`Findings::into_sorted`] puts them in the order of the documents.

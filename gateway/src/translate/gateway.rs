@@ -44,10 +44,18 @@ pub(super) struct Addresses {
 
 /// Our Gateways, oldest first, with their listeners as far as these stand for themselves.
 pub(super) fn read<'a>(world: World<'a>, findings: &mut Findings) -> Vec<GatewayState<'a>> {
-    let ours = |object: &'a std::sync::Arc<Object<Gateway>>| {
-        class::controller(world, &object.spec.gateway_class_name).map(|controller| (&**object, controller))
-    };
-    let mut gateways: Vec<_> = world.resources.gateways.iter().filter_map(ours).collect();
+    let mut gateways: Vec<(&'a Object<Gateway>, &'a str)> = Vec::new();
+    for object in &world.resources.gateways {
+        match class::controller(world, &object.spec.gateway_class_name) {
+            Some(controller) => gateways.push((object, controller)),
+            // In a cluster others' Gateways are nobody's business here; who lays a file before us means us.
+            None if world.facts.file_mode => {
+                let words = format!("class {} is another controller's", object.spec.gateway_class_name);
+                findings.warning(Code::NotOurs, object, "spec.gatewayClassName", words);
+            }
+            None => {}
+        }
+    }
     gateways.sort_by_key(|(object, _)| age(&object.meta));
     gateways
         .into_iter()

@@ -88,6 +88,9 @@ fn parents<'a>(
     gateways: &[GatewayState<'_>],
     findings: &mut Findings,
 ) -> Vec<Parent<'a>> {
+    if world.facts.file_mode && route.spec.parent_refs.is_empty() {
+        findings.warning(Code::NotOurs, route, "spec", "names no parent, so nothing serves it");
+    }
     let mut parents = Vec::new();
     for (index, reference) in route.spec.parent_refs.iter().enumerate() {
         if (reference.group.as_str(), reference.kind.as_str()) != (defaults::GATEWAY_GROUP, Gateway::KIND) {
@@ -417,6 +420,20 @@ metadata: {name: edge, labels: {team: edge}}
         assert_eq!((finding.code, finding.severity), ("YT0216", Severity::Warning));
         assert_eq!(finding.field, "spec.parentRefs[0]");
         assert!(finding.message.contains("Gateway web/g"));
+        let cluster = crate::model::Facts { file_mode: false, ..testing::facts() };
+        assert_eq!(translate(&resources, &cluster).1.findings, []);
+    }
+
+    #[test]
+    fn what_nobody_serves_is_said_in_file_mode() {
+        let class = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: c}\n\
+                     spec: {controllerName: example.com/other}\n";
+        let lost = route("web", "", "").replace("parentRefs: [{name: g, namespace: web}], ", "");
+        let resources = yaml(&format!("{GATEWAY}{class}{lost}"));
+        let (plan, report) = translate(&resources, &testing::facts());
+        assert_eq!((plan, report.objects), (Plan::default(), Vec::new()));
+        let found: Vec<&str> = report.findings.iter().map(|finding| finding.object.as_str()).collect();
+        assert_eq!(found, ["Gateway web/g", "HTTPRoute web/r"]);
         let cluster = crate::model::Facts { file_mode: false, ..testing::facts() };
         assert_eq!(translate(&resources, &cluster).1.findings, []);
     }
