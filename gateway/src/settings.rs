@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -427,13 +427,13 @@ impl Default for Layers {
 
 impl Layers {
     /// Lays the text of a settings file over what is there.
-    pub fn file(&mut self, path: PathBuf, text: &str) -> Result<(), SettingsError> {
+    pub fn file(&mut self, path: &Path, text: &str) -> Result<(), SettingsError> {
         let table = text
             .parse::<Table>()
-            .map_err(|error| SettingsError::Syntax { path: path.clone(), message: error.to_string() })?;
+            .map_err(|error| SettingsError::Syntax { path: path.to_owned(), message: error.to_string() })?;
         let mut entries = Vec::new();
         flatten("", table, &mut |key, value| entries.push((key, value)));
-        entries.into_iter().try_for_each(|(key, value)| self.set(&key, value, Origin::File(path.clone())))
+        entries.into_iter().try_for_each(|(key, value)| self.set(&key, value, Origin::File(path.to_owned())))
     }
 
     /// Lays one environment variable over what is there: `YETT_LIMITS_HANDSHAKE_TIMEOUT` is
@@ -567,7 +567,7 @@ mod tests {
         let mut layers = Layers::default();
         layers
             .file(
-                "yett.toml".into(),
+                Path::new("yett.toml"),
                 "workers = 3\nport_map = [\"443=8443\"]\n[limits]\nhandshake_timeout = \"2s\"\n",
             )
             .unwrap();
@@ -601,8 +601,10 @@ mod tests {
             ("workers = [", "settings file t.toml: "),
         ] {
             let mut layers = Layers::default();
-            let error =
-                layers.file("t.toml".into(), text).and_then(|()| layers.settings().map(drop)).unwrap_err();
+            let error = layers
+                .file(Path::new("t.toml"), text)
+                .and_then(|()| layers.settings().map(drop))
+                .unwrap_err();
             assert!(error.to_string().contains(words), "{text}: {error}");
         }
     }

@@ -25,9 +25,12 @@ pub(super) struct Builder {
     accept_v1_leaf: bool,
     feed: Feed,
     domains: Vec<Arc<TrustDomain>>,
-    tls: HashMap<(FrontendId, Arc<str>), (Vec<Arc<CertificateChain>>, ServerTls)>,
+    tls: HashMap<(FrontendId, Arc<str>), KeptTls>,
     generation: u64,
 }
+
+/// A listener's TLS with the certificates that it was made of.
+type KeptTls = (Vec<Arc<CertificateChain>>, ServerTls);
 
 /// What a plan became.
 pub(super) struct Built {

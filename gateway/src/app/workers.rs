@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::http::{Limits, Pool, Server};
 use crate::listener::accept::Shortage;
 use crate::listener::handshakes::Handshakes;
-use crate::listener::reconcile::{self, Command};
+use crate::listener::reconcile::{self, Command, WORKER_COMMANDS_MAX};
 use crate::listener::serve::{self, Worker};
 use crate::runtime::{Drained, Phase, Published, worker};
 use crate::settings::{self, Settings};
@@ -39,19 +39,19 @@ pub(super) struct Parts {
 /// A running worker.
 pub(super) struct Running {
     /// Hands it sockets.
-    pub(super) commands: mpsc::UnboundedSender<Command>,
+    pub(super) commands: mpsc::Sender<Command>,
     /// Ends when its last connection has ended, or when the process stops.
     pub(super) thread: JoinHandle<()>,
 }
 
 /// Starts worker `index` of `count`.
 pub(super) fn start(index: usize, count: usize, parts: Parts) -> io::Result<Running> {
-    let (commands, received) = mpsc::unbounded_channel();
+    let (commands, received) = mpsc::channel(WORKER_COMMANDS_MAX);
     let thread = worker::spawn(index, move || run(index, count, parts, received))?;
     Ok(Running { commands, thread })
 }
 
-async fn run(index: usize, count: usize, parts: Parts, commands: mpsc::UnboundedReceiver<Command>) {
+async fn run(index: usize, count: usize, parts: Parts, commands: mpsc::Receiver<Command>) {
     let Parts { snapshots, telemetry, settings, mut drained, cut_off } = parts;
     let limits = &settings.limits;
     let server = Rc::new(Server {

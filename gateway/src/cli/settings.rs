@@ -65,7 +65,7 @@ impl Flags {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read the settings file {}", path.display()))
                 .map_err(Failure::input)?;
-            layers.file(path.clone(), &text).map_err(Failure::input)?;
+            layers.file(path, &text).map_err(Failure::input)?;
         }
         let variables = std::env::vars_os().filter_map(|(name, value)| {
             let name = name.into_string().ok().filter(|name| name.starts_with("YETT_"))?;

@@ -4,6 +4,7 @@
 //! Sockets are named by address, not by Gateway: one that is still wanted is never touched, whoever it belongs to now.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 
@@ -12,6 +13,9 @@ use tokio_util::task::TaskTracker;
 
 use super::accept::{self, Arrival, Shortage};
 use super::bind::{self, BindError, Bound};
+
+/// Commands that may wait for a worker. It takes them at once unless it hangs.
+pub const WORKER_COMMANDS_MAX: usize = 4096;
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -25,7 +29,7 @@ pub enum Command {
 /// The control thread's side: what is bound, and whom to tell.
 #[derive(Debug)]
 pub struct Sockets {
-    workers: Vec<mpsc::UnboundedSender<Command>>,
+    workers: Vec<mpsc::Sender<Command>>,
     bound: BTreeSet<SocketAddr>,
 }
 
@@ -38,9 +42,8 @@ pub struct Prepared {
 }
 
 impl Sockets {
-    /// Nothing bound yet; one sender for each worker. Commands are few (one for each socket and change), so their
-    /// queue needs no bound.
-    pub fn new(workers: Vec<mpsc::UnboundedSender<Command>>) -> Self {
+    /// Nothing bound yet; one sender for each worker, of a queue of [`WORKER_COMMANDS_MAX`].
+    pub fn new(workers: Vec<mpsc::Sender<Command>>) -> Self {
         Self { workers, bound: BTreeSet::new() }
     }
 
@@ -68,13 +71,9 @@ impl Sockets {
     ) -> BTreeMap<SocketAddr, BindError> {
         let mut failed = BTreeMap::new();
         for (address, bound) in prepared.new {
-            match bound.listen() {
-                Ok(listeners) => {
+            match bound.listen().and_then(|listeners| self.hand_out(address, listeners)) {
+                Ok(()) => {
                     self.bound.insert(address);
-                    for (worker, listener) in self.workers.iter().zip(listeners) {
-                        // A worker that is gone has told the life cycle so; the others serve on.
-                        let _ = worker.send(Command::Accept(address, listener));
-                    }
                 }
                 Err(error) => {
                     failed.insert(address, error);
@@ -82,12 +81,29 @@ impl Sockets {
             }
         }
         for address in self.bound.difference(wanted) {
-            for worker in &self.workers {
-                let _ = worker.send(Command::Close(*address));
-            }
+            self.tell_to_close(*address);
         }
         self.bound.retain(|address| wanted.contains(address));
         failed
+    }
+
+    fn hand_out(&self, address: SocketAddr, listeners: Vec<TcpListener>) -> Result<(), BindError> {
+        for (worker, listener) in self.workers.iter().zip(listeners) {
+            if worker.try_send(Command::Accept(address, listener)).is_err() {
+                // Rather no worker than some: the whole address is tried again later.
+                self.tell_to_close(address);
+                let source = io::Error::other("a worker has ended or hangs and takes no sockets");
+                return Err(BindError { address, source });
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_to_close(&self, address: SocketAddr) {
+        for worker in &self.workers {
+            // A worker that is gone has closed its sockets, and one that hangs accepts nothing.
+            let _ = worker.try_send(Command::Close(address));
+        }
     }
 
     /// Closes everything, after what has queued is taken.
@@ -104,7 +120,7 @@ impl Sockets {
 /// A worker's side: obeys until the control thread lets go of the sender and every accept loop has ended.
 /// `serve` gets each arrival and must not block.
 pub async fn follow(
-    mut commands: mpsc::UnboundedReceiver<Command>,
+    mut commands: mpsc::Receiver<Command>,
     serve: Rc<dyn Fn(Arrival)>,
     short_of: Rc<dyn Fn(Shortage)>,
 ) {
@@ -150,18 +166,18 @@ mod tests {
     #[tokio::test]
     async fn a_kept_socket_goes_on_and_a_dropped_one_closes() {
         let (kept, dropped) = (free_address(), free_address());
-        let (sender, receiver) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::channel(WORKER_COMMANDS_MAX);
         let mut sockets = Sockets::new(vec![sender]);
         let both = BTreeSet::from([kept, dropped]);
         let only = BTreeSet::from([kept]);
-        let (arrived, mut arrivals) = mpsc::unbounded_channel();
+        let (arrived, mut arrivals) = mpsc::channel(8);
         let local = LocalSet::new();
         let worker = local.run_until(async move {
             let prepared = sockets.prepare(&both);
             assert!(prepared.failed.is_empty());
             assert!(TcpStream::connect(kept).is_err(), "bound, but not listening");
             assert!(sockets.commit(prepared, &both).is_empty());
-            let serve: Rc<dyn Fn(Arrival)> = Rc::new(move |arrival| arrived.send(arrival.bound).unwrap());
+            let serve: Rc<dyn Fn(Arrival)> = Rc::new(move |arrival| arrived.try_send(arrival.bound).unwrap());
             let follow = tokio::task::spawn_local(follow(receiver, serve, Rc::new(|_| {})));
             let queued = TcpStream::connect(dropped).unwrap();
             sockets.commit(sockets.prepare(&only), &only);
