@@ -61,6 +61,7 @@ async fn run(index: usize, count: usize, parts: Parts, commands: mpsc::Receiver<
         trusted_proxies: settings.trusted_proxies.clone(),
         pool: Pool::new(upstream_limits(limits)),
     });
+    tokio::task::spawn_local(Rc::clone(&server.pool).keep_house());
     let worker = Rc::new(Worker {
         server,
         handshakes: Handshakes::new(limits.handshakes_max.div_ceil(count)),
