@@ -142,7 +142,7 @@ fn is_revoked(seen: &Seen) -> bool {
 
 fn words(seen: &Seen) -> String {
     match seen {
-        Seen::Failure(words) => words.clone(),
+        Seen::Failure(words) => without_library_names(words),
         Seen::Answer { status, reason: Some(reason), .. } => format!("{status} {reason}"),
         Seen::Answer { status, body, .. } => match body["tls"]["client"]["subject"].as_str() {
             Some(subject) => {
@@ -152,6 +152,16 @@ fn words(seen: &Seen) -> String {
             }
             None => format!("{status}"),
         },
+    }
+}
+
+/// `curl: (56) OpenSSL SSL_read: …:SSL routines::tlsv13 alert certificate required, errno 0` is about the alert.
+fn without_library_names(words: &str) -> String {
+    match (words.split_once(") "), words.split_once(" alert ")) {
+        (Some((curl, _)), Some((_, alert))) => {
+            format!("{curl}) alert {}", alert.trim_end_matches(", errno 0"))
+        }
+        _ => words.to_owned(),
     }
 }
 
@@ -187,6 +197,19 @@ mod tests {
         assert_eq!(words(&seen), "200, echo saw CN=contoso-client (X.509 v1)");
         assert!(!is_served(&answer(200, None, body("CN=other"))));
         assert!(!is_served(&answer(200, None, json!({"service": "echo"}))));
+    }
+
+    #[test]
+    fn failures_are_told_briefly() {
+        for (said, told) in [
+            (
+                "curl: (56) OpenSSL SSL_read: error:0A00045C:SSL routines::tlsv13 alert certificate required, errno 0",
+                "curl: (56) alert certificate required",
+            ),
+            ("curl: (7) Failed to connect", "curl: (7) Failed to connect"),
+        ] {
+            assert_eq!(words(&Seen::Failure(said.to_owned())), told);
+        }
     }
 
     #[test]

@@ -62,6 +62,10 @@ impl Client {
         Self { folder: pki.folder().to_owned(), url }
     }
 
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The line that a user would type in the PKI's folder.
     pub(super) fn line(&self, with_certificate: bool) -> String {
         let certificate = if with_certificate { " --cert client.crt --key client.key" } else { "" };

@@ -85,11 +85,8 @@ fn walk(arguments: &Arguments, folder: &Folder) -> anyhow::Result<bool> {
     say("  starting yett run");
     let mut gateway = Gateway::start(folder, port)?;
     gateway.wait_until_ready()?;
-    say(format_args!(
-        "  serving https://localhost:{port}/ (expected and actual, as curl and the backend tell)\n"
-    ));
-
     let client = Client::new(&pki, port);
+    say(format_args!("  serving {} (expected and actual, as curl and the backend tell)\n", client.url()));
     let mut checks = Checks::begin();
     checks.clients_before_revocation(&client, &echo);
     checks.revocation(&client, &pki, &documents)?;
