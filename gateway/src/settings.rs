@@ -115,6 +115,8 @@ pub struct Limits {
     pub response_head_bytes_max: usize,
     /// Fields of a response's head.
     pub response_fields_max: usize,
+    /// Access log lines that wait to be written; further ones are dropped and counted.
+    pub access_log_buffer_bytes_max: usize,
 }
 
 impl Default for Settings {
@@ -174,6 +176,7 @@ impl Default for Limits {
             upstream_http2_ping_timeout: Span::seconds(10),
             response_head_bytes_max: 64 * 1024,
             response_fields_max: 128,
+            access_log_buffer_bytes_max: 8 * 1024 * 1024,
         }
     }
 }

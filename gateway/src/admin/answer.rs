@@ -16,7 +16,6 @@ use tokio::time::timeout;
 use super::server::Surface;
 use super::{AdminState, Command, Readiness, dump, page};
 use crate::telemetry::ReloadResult;
-use crate::telemetry::certificates::certificates_of;
 
 /// How long a command may take until its answer is given up (the command itself goes on).
 const ADMIN_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -58,7 +57,7 @@ fn read(state: &AdminState, path: &str, query: Option<&str>) -> Answer {
         "/report" => json(&**state.report.load()),
         "/status" => json(&**state.status.load()),
         "/config_dump" => json(&dump::plan(&state.plan.load())),
-        "/certs" => json(&certificates_of(&state.plan.load())),
+        "/certs" => json(&**state.certificates.load()),
         "/crls" => json(&**state.crls.load()),
         _ => text(StatusCode::NOT_FOUND, "no such page; / lists them\n"),
     }

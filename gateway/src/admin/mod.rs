@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::model::{Plan, Report};
 use crate::runtime::Published;
+use crate::telemetry::certificates::Certificate;
 use crate::telemetry::{ReloadResult, Telemetry};
 
 mod answer;
@@ -30,8 +31,10 @@ pub struct AdminState {
     pub report: Published<Report>,
     /// For `/status`: the `List` that the status writer made of the report.
     pub status: Published<Value>,
-    /// For `/config_dump` and `/certs`.
+    /// For `/config_dump`.
     pub plan: Published<Plan>,
+    /// For `/certs`.
+    pub certificates: Published<Vec<Certificate>>,
     /// For `/crls`.
     pub crls: Published<Vec<CrlInUse>>,
     /// For `/readyz`.
@@ -48,6 +51,7 @@ impl AdminState {
             report: Published::new(Arc::default()),
             status: Published::new(Arc::new(json!({"apiVersion": "v1", "kind": "List", "items": []}))),
             plan: Published::new(Arc::default()),
+            certificates: Published::new(Arc::default()),
             crls: Published::new(Arc::default()),
             readiness: Published::new(Arc::default()),
             commands,

@@ -16,9 +16,9 @@ use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::source::{FileSource, Loaded};
 use crate::status::Status;
-use crate::telemetry::certificates::certificates_of;
 use crate::telemetry::event::{ConfigReloaded, ListenerBound, ListenerFailed};
 use crate::telemetry::{ReloadResult, Telemetry};
+use crate::tls::certificates_in_use;
 use crate::tls::revocation::Want;
 use crate::translate::translate;
 
@@ -188,7 +188,9 @@ impl Control {
         let (telemetry, now) = (&self.telemetry, self.facts.now);
         ConfigReloaded { result, generation, report: &report, former: Some(&self.report), elapsed, now }
             .emit(telemetry);
-        telemetry.metrics.config.certificates(&certificates_of(&plan));
+        let certificates = certificates_in_use(&plan);
+        telemetry.metrics.config.certificates(&certificates);
+        self.admin.certificates.store(Arc::new(certificates));
         let (list, errors_of_folder) = self.status.update(&report, now);
         for error in errors_of_folder {
             tracing::error!(%error, "cannot write the status");

@@ -46,7 +46,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     log::start(&settings.log, log::LogFormat::of_stderr())?;
     let metrics = Metrics::new();
     let target = access_target(&settings.access_log);
-    let access = AccessLog::start(&target, &metrics)
+    let access = AccessLog::start(&target, settings.limits.access_log_buffer_bytes_max, &metrics)
         .with_context(|| format!("cannot write the access log {target}"))?;
     let telemetry = Telemetry::new(metrics, access);
     let runtime = runtime::Builder::new_current_thread()

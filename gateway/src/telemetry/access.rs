@@ -21,7 +21,7 @@ mod sink;
 
 pub use handshake::HandshakeOutcome;
 pub use request::Outcome;
-pub use sink::{ACCESS_LOG_BUFFER_BYTES_MAX, ACCESS_LOG_GATHER_MS, AccessTarget, Lines};
+pub use sink::{ACCESS_LOG_GATHER_MS, AccessTarget, Lines};
 
 use super::labels::TlsVersion;
 use super::metrics::Metrics;
@@ -30,6 +30,9 @@ use sink::Sink;
 
 /// How much of a path and of a name from the wire is logged.
 const TEXT_BYTES_MAX: usize = 2048;
+
+/// What a log in memory holds.
+const IN_MEMORY_BYTES_MAX: usize = 8 << 20;
 
 /// Takes lines; cheap to clone.
 #[derive(Clone, Debug)]
@@ -40,17 +43,17 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Opens the target and starts the writer thread.
+    /// Opens the target and starts the writer thread. Lines beyond `buffer_bytes_max` are dropped and counted.
     ///
     /// # Errors
     /// The file cannot be opened, or the thread cannot be started.
-    pub fn start(target: &AccessTarget, metrics: &Arc<Metrics>) -> io::Result<Self> {
-        Ok(Self::on(Sink::start(target, metrics)?))
+    pub fn start(target: &AccessTarget, buffer_bytes_max: usize, metrics: &Arc<Metrics>) -> io::Result<Self> {
+        Ok(Self::on(Sink::start(target, buffer_bytes_max, metrics)?))
     }
 
     /// A log that keeps its lines in memory.
     pub fn in_memory(metrics: &Arc<Metrics>) -> (Self, Lines) {
-        let (sink, lines) = Sink::in_memory(metrics);
+        let (sink, lines) = Sink::in_memory(IN_MEMORY_BYTES_MAX, metrics);
         (Self::on(sink), lines)
     }
 

@@ -6,6 +6,7 @@ mod chains;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod identity;
+mod in_use;
 pub mod material;
 mod path_error;
 pub mod peer;
@@ -20,6 +21,7 @@ mod verifier;
 pub use accept::{Accepted, Alpn, Refused, TlsFacts, accept};
 pub use chains::{CHAIN_CACHE_ENTRIES_MAX, VerifiedChain};
 pub use identity::identity_of;
+pub use in_use::certificates_in_use;
 pub use material::{MaterialError, ServerTls, server_tls};
 pub use path_error::PathError;
 pub use peer::{Credential, Peer};

@@ -146,7 +146,7 @@ fn words(seen: &Seen) -> String {
         Seen::Answer { status, reason: Some(reason), .. } => format!("{status} {reason}"),
         Seen::Answer { status, body, .. } => match body["tls"]["client"]["subject"].as_str() {
             Some(subject) => {
-                let name = subject.split(", ").find(|part| part.starts_with("CN=")).unwrap_or(subject);
+                let name = subject.split(',').find(|part| part.starts_with("CN=")).unwrap_or(subject);
                 let version = &body["tls"]["client"]["x509Version"];
                 format!("{status}, echo saw {name} (X.509 v{version})")
             }
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn what_counts_as_served() {
         let body = |subject: &str| json!({"service": "echo", "tls": {"client": {"subject": subject, "x509Version": 1}}});
-        let seen = answer(200, None, body("C=US, CN=contoso-client"));
+        let seen = answer(200, None, body("CN=contoso-client,C=US"));
         assert!(is_served(&seen));
         assert_eq!(words(&seen), "200, echo saw CN=contoso-client (X.509 v1)");
         assert!(!is_served(&answer(200, None, body("CN=other"))));

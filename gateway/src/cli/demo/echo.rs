@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::Context;
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -22,6 +21,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::tls::identity_of;
 
 /// Larger request bodies are not echoed.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -120,12 +121,13 @@ fn identity(headers: &HeaderMap) -> Value {
     let encoded = value.strip_prefix(':').and_then(|value| value.strip_suffix(':'));
     let Some(der) = encoded.and_then(|encoded| BASE64.decode(encoded).ok()) else { return Value::Null };
     let Ok((_, certificate)) = X509Certificate::from_der(&der) else { return Value::Null };
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let version = certificate.version().0 + 1;
+    let identity = identity_of(&der.as_slice().into());
     json!({
-        "subject": certificate.subject().to_string(),
-        "issuer": certificate.issuer().to_string(),
-        "serial": hex(certificate.raw_serial()),
-        "fingerprint": hex(digest(&SHA256, &der).as_ref()),
-        "x509Version": certificate.version().0 + 1,
+        "subject": identity.subject,
+        "issuer": identity.issuer,
+        "serial": identity.serial,
+        "fingerprint": identity.fingerprint,
+        "x509Version": version,
     })
 }

@@ -14,9 +14,6 @@ use std::time::{Duration, Instant};
 
 use crate::telemetry::metrics::Metrics;
 
-/// Lines waiting for the writer.
-pub const ACCESS_LOG_BUFFER_BYTES_MAX: usize = 8 << 20;
-
 /// How long the writer gathers lines before it writes them.
 pub const ACCESS_LOG_GATHER_MS: u64 = 10;
 
@@ -63,6 +60,7 @@ pub(super) struct Sink(Option<Arc<Shared>>);
 
 #[derive(Debug)]
 struct Shared {
+    buffer_bytes_max: usize,
     buffer: Mutex<Buffer>,
     /// Signals the writer: a first line, a full batch, reopen, close.
     work: Condvar,
@@ -81,12 +79,16 @@ struct Buffer {
 
 impl Sink {
     /// Opens the target and starts the writer.
-    pub(super) fn start(target: &AccessTarget, metrics: &Arc<Metrics>) -> io::Result<Self> {
+    pub(super) fn start(
+        target: &AccessTarget,
+        buffer_bytes_max: usize,
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<Self> {
         if *target == AccessTarget::Off {
             return Ok(Self(None));
         }
         let output = Output::open(target)?;
-        let shared = Arc::new(Shared::new(metrics));
+        let shared = Arc::new(Shared::new(buffer_bytes_max, metrics));
         let for_writer = Arc::clone(&shared);
         let target = target.clone();
         thread::Builder::new()
@@ -96,8 +98,8 @@ impl Sink {
     }
 
     /// Keeps lines in memory.
-    pub(super) fn in_memory(metrics: &Arc<Metrics>) -> (Self, Lines) {
-        let shared = Arc::new(Shared::new(metrics));
+    pub(super) fn in_memory(buffer_bytes_max: usize, metrics: &Arc<Metrics>) -> (Self, Lines) {
+        let shared = Arc::new(Shared::new(buffer_bytes_max, metrics));
         (Self(Some(Arc::clone(&shared))), Lines(shared))
     }
 
@@ -110,7 +112,7 @@ impl Sink {
     pub(super) fn append(&self, line: &[u8]) {
         let Some(shared) = &self.0 else { return };
         let mut buffer = shared.lock();
-        if buffer.closed || buffer.lines.len() + line.len() > ACCESS_LOG_BUFFER_BYTES_MAX {
+        if buffer.closed || buffer.lines.len() + line.len() > shared.buffer_bytes_max {
             drop(buffer);
             shared.metrics.access_log_dropped();
             return;
@@ -146,8 +148,9 @@ impl Sink {
 }
 
 impl Shared {
-    fn new(metrics: &Arc<Metrics>) -> Self {
+    fn new(buffer_bytes_max: usize, metrics: &Arc<Metrics>) -> Self {
         Self {
+            buffer_bytes_max,
             buffer: Mutex::default(),
             work: Condvar::new(),
             done: Condvar::new(),
@@ -265,7 +268,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, rotated) = (dir.path().join("access.log"), dir.path().join("access.log.1"));
         let metrics = Metrics::new();
-        let sink = Sink::start(&AccessTarget::File(path.clone()), &metrics).unwrap();
+        let sink = Sink::start(&AccessTarget::File(path.clone()), 1 << 20, &metrics).unwrap();
         sink.append(b"one\n");
         fs::rename(&path, &rotated).unwrap();
         sink.append(b"two\n");
@@ -286,15 +289,16 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_dropped_whole_and_counted() {
         let metrics = Metrics::new();
-        let (sink, lines) = Sink::in_memory(&metrics);
-        let line = [b"x".repeat((1 << 20) - 1), b"\n".to_vec()].concat();
-        for _ in 0..10 {
-            sink.append(&line);
+        let (sink, lines) = Sink::in_memory(10, &metrics);
+        for line in ["one\n", "three\n", "two\n", "x\n", "y\n"] {
+            sink.append(line.as_bytes());
         }
-        assert_eq!(lines.take().lines().count(), ACCESS_LOG_BUFFER_BYTES_MAX >> 20);
+        assert_eq!(lines.take(), "one\nthree\n");
+        sink.append(b"y\n");
+        assert_eq!(lines.take(), "y\n");
         let text = metrics.render();
-        assert!(text.contains("yett_access_log_dropped_total 2"), "{text}");
-        assert!(text.contains(r#"yett_limit_hits_total{limit="access_log_buffer_bytes_max"} 2"#), "{text}");
+        assert!(text.contains("yett_access_log_dropped_total 3"), "{text}");
+        assert!(text.contains(r#"yett_limit_hits_total{limit="access_log_buffer_bytes_max"} 3"#), "{text}");
     }
 
     #[test]

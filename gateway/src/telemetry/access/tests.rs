@@ -175,7 +175,7 @@ fn handshakes_that_break_off() {
 #[test]
 fn a_log_that_is_off_still_counts() {
     let metrics = Metrics::new();
-    let access = AccessLog::start(&AccessTarget::Off, &metrics).unwrap();
+    let access = AccessLog::start(&AccessTarget::Off, 0, &metrics).unwrap();
     let telemetry = Telemetry::new(metrics, access);
     let id = telemetry.access.connection_id();
     let connection = Arc::new(Connection::cleartext(id, PEER.parse().unwrap(), LOCAL.parse().unwrap()));

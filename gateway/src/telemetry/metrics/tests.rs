@@ -52,7 +52,7 @@ fn certificate(not_after: i64) -> Certificate {
         subject: "CN=a".into(),
         issuer: "CN=a".into(),
         serial: "01".into(),
-        not_before: 0,
+        fingerprint: "ab".repeat(32),
         not_after,
     }
 }
