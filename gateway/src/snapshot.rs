@@ -33,8 +33,6 @@ pub struct ServedFrontend {
     pub id: FrontendId,
     /// What its sockets speak.
     pub protocol: Protocol,
-    /// The port that is bound: `id.port`, or what a port map makes of it.
-    pub port: u16,
     listeners: Vec<Arc<ServedListener>>,
     by_host: HostMap<usize>,
     /// For connections and refused handshakes before their listener is known.
@@ -145,7 +143,6 @@ impl ServedFrontend {
     pub fn new(
         id: FrontendId,
         protocol: Protocol,
-        port: u16,
         listeners: Vec<ServedListener>,
         metrics: Arc<ListenerMetrics>,
     ) -> Self {
@@ -154,7 +151,7 @@ impl ServedFrontend {
             by_host.insert(listener.hostname.clone(), index);
         }
         let listeners = listeners.into_iter().map(Arc::new).collect();
-        Self { id, protocol, port, listeners, by_host, metrics }
+        Self { id, protocol, listeners, by_host, metrics }
     }
 
     /// Its listeners, in no particular order.
@@ -255,7 +252,6 @@ mod tests {
         ServedFrontend::new(
             FrontendId { gateway: ObjectName::new("default", "gw"), port: 443 },
             Protocol::Https,
-            8443,
             hostnames.iter().map(listener).collect(),
             metrics.listener("default/gw:443"),
         )

@@ -93,13 +93,7 @@ impl Builder {
                 ));
             }
             let metrics = self.telemetry.metrics.listener(&frontend.id.to_string());
-            frontends.push(ServedFrontend::new(
-                frontend.id.clone(),
-                frontend.protocol,
-                frontend.bind_port,
-                listeners,
-                metrics,
-            ));
+            frontends.push(ServedFrontend::new(frontend.id.clone(), frontend.protocol, listeners, metrics));
         }
         self.generation += 1;
         self.domains = domains;

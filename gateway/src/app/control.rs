@@ -196,7 +196,8 @@ impl Control {
             tracing::error!(%error, "cannot write the status");
         }
         self.readiness = Readiness {
-            snapshot: Some(generation),
+            // A start with nothing usable is not ready; a later fault is another matter, since the former set serves on.
+            snapshot: (result != ReloadResult::Rejected).then_some(generation).or(self.readiness.snapshot),
             bound: self.facts.bound.values().filter(|outcome| outcome.is_ok()).count(),
             failed: self.facts.bound.values().filter_map(|outcome| outcome.clone().err()).collect(),
             pending: plan.frontends.keys().filter(|id| !self.facts.bound.contains_key(*id)).count(),

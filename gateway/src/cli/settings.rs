@@ -1,11 +1,11 @@
 //! The settings flags, shared by the commands that need settings, and `yett settings`.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use serde_json::json;
 
 use super::Failure;
 use crate::settings::{Layers, SettingsError};
@@ -114,19 +114,39 @@ impl Flags {
 pub(super) struct Arguments {
     #[command(flatten)]
     flags: Flags,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    /// One line a setting
+    Table,
+    /// An object: name → {value, origin}
+    Json,
 }
 
 /// Prints every setting with its value and where it came from.
 pub(super) fn print(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let layers = arguments.flags.layers()?;
     layers.settings().map_err(Failure::input)?;
-    let width = layers.entries().map(|(key, _, _)| key.len()).max().unwrap_or(0);
-    let mut out = io::stdout().lock();
-    for (key, value, origin) in layers.entries() {
-        // A reader that has gone (`| head`) wants no more lines and no complaint.
-        if writeln!(out, "{key:width$} = {value}   # {origin}").is_err() {
-            break;
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+    let text = match arguments.output {
+        Output::Table => table(&layers),
+        Output::Json => json(&layers).map_err(Failure::operation)?,
+    };
+    super::print(&text)
+}
+
+fn table(layers: &Layers) -> String {
+    let width = layers.entries().map(|(key, ..)| key.len()).max().unwrap_or(0);
+    layers.entries().map(|(key, value, origin)| format!("{key:width$} = {value}   # {origin}\n")).collect()
+}
+
+fn json(layers: &Layers) -> serde_json::Result<String> {
+    let all: serde_json::Map<String, serde_json::Value> = layers
+        .entries()
+        .map(|(key, value, origin)| (key.to_owned(), json!({"value": value, "origin": origin.to_string()})))
+        .collect();
+    serde_json::to_string_pretty(&all).map(|text| text + "\n")
 }

@@ -131,7 +131,7 @@ impl Descent<'_> {
             ServedAction::Redirect(to) => {
                 let asked = redirect::Asked {
                     protocol: frontend.protocol,
-                    port: frontend.port,
+                    port: frontend.id.port,
                     host,
                     path: head.uri.path(),
                     query: head.uri.query(),

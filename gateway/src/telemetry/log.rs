@@ -7,7 +7,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// Libraries whose warnings a client can provoke at will; what matters of them is told by our own events. A filter that
 /// names them has its way.
-const QUIET: &str = "rustls=error,tokio_rustls=error,hyper=error,h2=error,notify=warn";
+const QUIET: &str = "rustls=error,tokio_rustls=error,hyper=error,h2=error,notify=error";
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

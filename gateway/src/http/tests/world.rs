@@ -136,7 +136,6 @@ impl World {
         let frontend = ServedFrontend::new(
             self.frontend.clone(),
             protocol,
-            self.frontend.port,
             listeners.iter().map(served).collect(),
             metrics.listener("default/gw:443"),
         );
