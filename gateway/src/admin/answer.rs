@@ -24,15 +24,15 @@ pub(super) type Answer = Response<Full<Bytes>>;
 
 /// Answers one request.
 pub(super) async fn answer<B>(state: &AdminState, surface: Surface, request: &Request<B>) -> Answer {
-    if surface == Surface::Loopback && !is_local(request.headers()) {
-        // A page of another site may have its name resolve to 127.0.0.1 (DNS rebinding) and would read what follows.
-        return text(
-            StatusCode::MISDIRECTED_REQUEST,
-            "this listener answers to loopback addresses and localhost\n",
-        );
-    }
     let path = request.uri().path();
     match *request.method() {
+        Method::GET | Method::HEAD if surface == Surface::Loopback && !is_local(request.headers()) => {
+            // A page of another site may have its name resolve to 127.0.0.1 (DNS rebinding) and would read the answer.
+            text(
+                StatusCode::MISDIRECTED_REQUEST,
+                "this listener answers to loopback addresses and localhost\n",
+            )
+        }
         Method::GET | Method::HEAD => read(state, path, request.uri().query()),
         Method::POST if surface == Surface::Socket => command(state, path).await,
         _ => {
