@@ -1,6 +1,6 @@
 //! Bodies on their way, streamed with the back-pressure of whoever reads them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,9 +15,13 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::headers;
 use super::serve::Held;
+use super::watch::Activity;
 use crate::model::Reason;
 use crate::telemetry::Outcome;
 use crate::upstream::UpstreamBody;
+
+/// How fast a client has to read a piece of an answer on HTTP/2, beyond the pause that it may always make.
+pub const RESPONSE_BYTES_PER_SECOND_MIN: u64 = 4 * 1024;
 
 /// A request's body on its way to the backend.
 #[derive(Debug)]
@@ -152,15 +156,81 @@ impl Upload {
 pub struct ResponseBody {
     content: Content,
     outcome: Outcome,
-    /// Keeps the connection from being idle until the answer is written.
-    _held: Held,
 }
 
 #[derive(Debug)]
 enum Content {
-    Whole(Bytes),
-    Relayed { body: UpstreamBody<RequestBody>, deadline: Option<Pin<Box<Sleep>>> },
-    Broken,
+    /// Of our own making; empty once it is sent. The connection is held until it is written.
+    Whole(Bytes, #[allow(dead_code, reason = "held until dropped")] Held),
+    Relayed(Rc<Relay>),
+}
+
+/// A backend's answer under way. The connection's clock sees it too, since a client that stops reading an HTTP/2 stream
+/// keeps hyper from asking for more: nobody else would ever look at it again.
+#[derive(Debug)]
+pub(super) struct Relay {
+    /// `None` once it was cut off or came to its end.
+    body: RefCell<Option<UpstreamBody<RequestBody>>>,
+    /// Since when a piece of how many bytes lies with hyper and nobody has asked for the next one.
+    offered: Cell<Option<(Instant, usize)>>,
+    is_complete: Cell<bool>,
+    deadline: Option<Instant>,
+    alarm: RefCell<Option<Pin<Box<Sleep>>>>,
+    activity: Rc<Activity>,
+    held: RefCell<Option<Held>>,
+}
+
+impl Relay {
+    /// Lets go of the backend if the client has left a piece lying for longer than the pause, and than the slowest
+    /// client needs for it, or if the time is up and it has not taken the last one. Tells whether it did.
+    pub(super) fn cut_if_stalled(&self, now: Instant, pause_max: Duration) -> bool {
+        let stalled = self.offered.get().is_some_and(|(since, bytes)| {
+            let needed = Duration::from_secs(bytes as u64 / RESPONSE_BYTES_PER_SECOND_MIN);
+            now.duration_since(since) >= pause_max + needed
+                || self.deadline.is_some_and(|deadline| deadline <= now)
+        });
+        if stalled {
+            self.offered.set(None);
+            // The stream may stay as long as its connection; it no longer keeps that busy.
+            drop((self.body.take(), self.held.take()));
+        }
+        stalled
+    }
+
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
+        self.offered.set(None);
+        let mut body = self.body.borrow_mut();
+        let Some(streaming) = body.as_mut() else {
+            return Poll::Ready((!self.is_complete.get()).then_some(Err(RelayError::Stalled)));
+        };
+        let Poll::Ready(frame) = Pin::new(streaming).poll_frame(cx) else {
+            let mut alarm = self.alarm.borrow_mut();
+            let Some(deadline) = self.deadline else { return Poll::Pending };
+            ready!(alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline))).as_mut().poll(cx));
+            *body = None;
+            return Poll::Ready(Some(Err(RelayError::Deadline)));
+        };
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => {
+                self.offered.set(Some((Instant::now(), frame.data_ref().map_or(0, Bytes::len))));
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => {
+                *body = None;
+                Some(Err(RelayError::Upstream(error)))
+            }
+            None => {
+                *body = None;
+                self.is_complete.set(true);
+                None
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // What was cut off never ends cleanly: its error may not have been told yet.
+        self.is_complete.get() || self.body.borrow().as_ref().is_some_and(Body::is_end_stream)
+    }
 }
 
 /// Why an answer broke off; never told apart from a cut by the client.
@@ -169,6 +239,9 @@ pub enum RelayError {
     /// The backend's body broke off.
     #[error("the backend's body broke off: {0}")]
     Upstream(hyper::Error),
+    /// The client left it lying.
+    #[error("the client did not take the answer")]
+    Stalled,
     /// The rule's timeout ended it.
     #[error("the answer was not complete in time")]
     Deadline,
@@ -177,7 +250,7 @@ pub enum RelayError {
 impl ResponseBody {
     /// An answer of our own; empty: none.
     pub fn whole(bytes: Bytes, outcome: Outcome, held: Held) -> Self {
-        Self { content: Content::Whole(bytes), outcome, _held: held }
+        Self { content: Content::Whole(bytes, held), outcome }
     }
 
     /// The backend's answer, cut off at the deadline.
@@ -187,14 +260,18 @@ impl ResponseBody {
         outcome: Outcome,
         held: Held,
     ) -> Self {
-        let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-        Self { content: Content::Relayed { body, deadline }, outcome, _held: held }
-    }
-
-    fn broken(&mut self, reason: Reason, error: RelayError) -> Option<Result<Frame<Bytes>, RelayError>> {
-        self.content = Content::Broken;
-        self.outcome.refuse(reason);
-        Some(Err(error))
+        let activity = Rc::clone(held.activity());
+        let relay = Rc::new(Relay {
+            body: RefCell::new(Some(body)),
+            offered: Cell::new(None),
+            is_complete: Cell::new(false),
+            deadline,
+            alarm: RefCell::new(None),
+            activity: Rc::clone(&activity),
+            held: RefCell::new(Some(held)),
+        });
+        activity.watch(&relay);
+        Self { content: Content::Relayed(relay), outcome }
     }
 }
 
@@ -207,51 +284,38 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
         let this = self.get_mut();
-        let frame = match &mut this.content {
-            Content::Broken => return Poll::Ready(None),
-            Content::Whole(bytes) if bytes.is_empty() => return Poll::Ready(None),
-            Content::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
-            Content::Relayed { body, deadline } => match Pin::new(body).poll_frame(cx) {
-                Poll::Ready(frame) => frame,
-                Poll::Pending => {
-                    let Some(deadline) = deadline else { return Poll::Pending };
-                    ready!(deadline.as_mut().poll(cx));
-                    return Poll::Ready(this.broken(Reason::UpstreamTimeout, RelayError::Deadline));
-                }
-            },
+        let mut frame = match &mut this.content {
+            Content::Whole(bytes, _) => (!bytes.is_empty()).then(|| Ok(Frame::data(std::mem::take(bytes)))),
+            Content::Relayed(relay) => ready!(relay.poll_frame(cx)),
         };
-        Poll::Ready(match frame {
-            Some(Ok(mut frame)) => {
+        match &mut frame {
+            Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     this.outcome.sent(data.len());
                 } else if let Some(trailers) = frame.trailers_mut() {
                     headers::trailers_to_client(trailers);
                 }
-                Some(Ok(frame))
             }
-            Some(Err(error)) => this.broken(Reason::UpstreamBodyCut, RelayError::Upstream(error)),
-            None => {
-                this.outcome.complete();
-                this.content = Content::Whole(Bytes::new());
-                None
-            }
-        })
+            Some(Err(RelayError::Upstream(_))) => this.outcome.refuse(Reason::UpstreamBodyCut),
+            Some(Err(RelayError::Deadline)) => this.outcome.refuse(Reason::UpstreamTimeout),
+            Some(Err(RelayError::Stalled)) | None => {}
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
-            Content::Whole(bytes) => bytes.is_empty(),
-            Content::Relayed { body, .. } => body.is_end_stream(),
-            // Never a clean end: the error has been told, and nobody may take it for one.
-            Content::Broken => false,
+            Content::Whole(bytes, _) => bytes.is_empty(),
+            Content::Relayed(relay) => relay.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Relayed { body, .. } => body.size_hint(),
-            Content::Broken => SizeHint::default(),
+            Content::Whole(bytes, _) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Relayed(relay) => {
+                relay.body.borrow().as_ref().map_or_else(SizeHint::default, Body::size_hint)
+            }
         }
     }
 }
@@ -261,6 +325,9 @@ impl Drop for ResponseBody {
         // What is at its end need not have been asked for it.
         if self.is_end_stream() {
             self.outcome.complete();
+        }
+        if let Content::Relayed(relay) = &self.content {
+            relay.activity.unwatch(relay);
         }
     }
 }

@@ -139,6 +139,10 @@ impl Connection {
 }
 
 impl Held {
+    pub(super) fn activity(&self) -> &Rc<Activity> {
+        &self.connection.activity
+    }
+
     /// No more requests once this one's answer is written.
     pub(super) fn is_last(&mut self) {
         self.last = true;
@@ -198,13 +202,14 @@ where
             (ahead.starts_with(HTTP2_PREFACE), ahead)
         }
     };
-    let io = TokioIo::new(Watched::new(io, ahead, multiplexed, Rc::clone(&connection.activity)));
+    let io = TokioIo::new(Watched::new(io, ahead, Rc::clone(&connection.activity)));
     let requests = Rc::clone(&connection);
     let service = service_fn(move |request: Request<Incoming>| {
         let connection = Rc::clone(&requests);
         async move { Ok::<_, Infallible>(forward(&connection, request).await) }
     });
     if multiplexed {
+        connection.activity.is_http2();
         let http2 = pin!(http2_builder(limits).serve_connection(io, service));
         drive(&connection, drained, http2, http2::Connection::graceful_shutdown).await;
     } else {
@@ -222,9 +227,13 @@ async fn drive<C>(
 ) where
     C: Future<Output = hyper::Result<()>>,
 {
+    let metrics = &connection.server.telemetry.metrics;
     let ended = async {
         let mut finishing = false;
-        let mut overdue = pin!(connection.activity.overdue());
+        let stalled = |count: usize| {
+            metrics.limit_hits(Limit::ResponseStallTimeout, u64::try_from(count).unwrap_or(u64::MAX));
+        };
+        let mut overdue = pin!(connection.activity.overdue(stalled));
         loop {
             tokio::select! {
                 biased;
@@ -233,13 +242,13 @@ async fn drive<C>(
                 () = drained.reached(Phase::Draining), if !finishing => {}
                 limit = overdue.as_mut() => {
                     if let Some(limit) = limit {
-                        connection.server.telemetry.metrics.limit_hit(limit);
+                        metrics.limit_hit(limit);
                     }
                     // Of a head that does not come to its end hyper would await the rest.
                     if finishing || limit == Some(Limit::RequestHeadTimeout) {
                         return Ok(());
                     }
-                    overdue.set(connection.activity.overdue());
+                    overdue.set(connection.activity.overdue(stalled));
                 }
             }
             finishing = true;
@@ -252,7 +261,7 @@ async fn drive<C>(
             connection.client.metrics.refused(reason);
         }
         if is_stalled(&error) {
-            connection.server.telemetry.metrics.limit_hit(Limit::ResponseStallTimeout);
+            metrics.limit_hit(Limit::ResponseStallTimeout);
         }
         tracing::debug!(connection = %connection.client.facts.id, %error, "a client's connection broke off");
     }

@@ -1,6 +1,6 @@
 //! The clocks of a connection: idle, head, and a client that does not take its answer.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -13,12 +13,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::Limits;
+use super::body::Relay;
 use crate::telemetry::Limit;
 
 /// What a connection is doing; shared by its stream, its requests and its clock.
 #[derive(Debug)]
 pub(super) struct Activity {
     limits: Limits,
+    /// Whether it is HTTP/2.
+    multiplexed: Cell<bool>,
     /// Requests in progress.
     busy: Cell<usize>,
     /// Since when there is none.
@@ -27,6 +30,8 @@ pub(super) struct Activity {
     head_since: Cell<Option<Instant>>,
     /// Since when the connection is to end.
     closing_since: Cell<Option<Instant>>,
+    /// Answers under way.
+    relays: RefCell<Vec<Rc<Relay>>>,
 }
 
 impl Activity {
@@ -34,11 +39,38 @@ impl Activity {
         let now = Instant::now();
         Rc::new(Self {
             limits,
+            multiplexed: Cell::new(false),
             busy: Cell::new(0),
             idle_since: Cell::new(now),
             head_since: Cell::new(Some(now)),
             closing_since: Cell::new(None),
+            relays: RefCell::default(),
         })
+    }
+
+    pub(super) fn is_http2(&self) {
+        self.multiplexed.set(true);
+    }
+
+    /// Keeps an eye on an answer. On HTTP/1.1 the stream itself shows a client that does not read.
+    pub(super) fn watch(&self, relay: &Rc<Relay>) {
+        if self.multiplexed.get() {
+            self.relays.borrow_mut().push(Rc::clone(relay));
+        }
+    }
+
+    /// No longer. There are at most as many as streams, and the one that ends is mostly among the last.
+    pub(super) fn unwatch(&self, relay: &Rc<Relay>) {
+        let mut relays = self.relays.borrow_mut();
+        if let Some(place) = relays.iter().rposition(|other| Rc::ptr_eq(other, relay)) {
+            relays.swap_remove(place);
+        }
+    }
+
+    /// Lets go of the backends of answers that the client does not take. Tells how many.
+    fn cut_stalled(&self) -> usize {
+        let (now, pause_max) = (Instant::now(), self.limits.response_stall_timeout);
+        self.relays.borrow().iter().filter(|relay| relay.cut_if_stalled(now, pause_max)).count()
     }
 
     pub(super) fn begin(&self) {
@@ -59,8 +91,8 @@ impl Activity {
         }
     }
 
-    fn heard(&self, multiplexed: bool) {
-        if multiplexed {
+    fn heard(&self) {
+        if self.multiplexed.get() {
             // Frames are not heads; a client may open a connection before it has a request.
             self.head_since.set(None);
         } else if self.busy.get() == 0 && self.head_since.get().is_none() {
@@ -72,8 +104,8 @@ impl Activity {
     fn due(&self) -> (Instant, Option<Limit>) {
         let idle_since = self.idle_since.get();
         if self.busy.get() > 0 {
-            // Looked at again then; a request has clocks of its own.
-            (Instant::now() + self.limits.idle_timeout, None)
+            // Looked at again then: a request has clocks of its own, but for a client that does not read.
+            (Instant::now() + self.limits.response_stall_timeout / 2, None)
         } else if let Some(since) = self.closing_since.get() {
             (since.max(idle_since) + self.limits.close_timeout, None)
         } else if let Some(since) = self.head_since.get() {
@@ -83,9 +115,9 @@ impl Activity {
         }
     }
 
-    /// Waits until the connection has had its time. To be polled whenever its connection has been: a limit that comes
+    /// Waits until the connection has had its time; tells of answers that were cut off meanwhile. To be polled whenever its connection has been: a limit that comes
     /// nearer is seen only then.
-    pub(super) async fn overdue(&self) -> Option<Limit> {
+    pub(super) async fn overdue(&self, stalled: impl Fn(usize)) -> Option<Limit> {
         let mut alarm = std::pin::pin!(sleep_until(self.due().0));
         poll_fn(|cx| {
             loop {
@@ -95,6 +127,10 @@ impl Activity {
                     alarm.as_mut().reset(due);
                 }
                 ready!(alarm.as_mut().poll(cx));
+                match self.cut_stalled() {
+                    0 => {}
+                    count => stalled(count),
+                }
                 let (due, limit) = self.due();
                 if due <= Instant::now() {
                     return Poll::Ready(limit);
@@ -110,7 +146,6 @@ impl Activity {
 pub(super) struct Watched<I> {
     io: I,
     ahead: Bytes,
-    multiplexed: bool,
     activity: Rc<Activity>,
     pause_max: Duration,
     /// Runs only while the client does not take what we write.
@@ -118,9 +153,9 @@ pub(super) struct Watched<I> {
 }
 
 impl<I> Watched<I> {
-    pub(super) fn new(io: I, ahead: Bytes, multiplexed: bool, activity: Rc<Activity>) -> Self {
+    pub(super) fn new(io: I, ahead: Bytes, activity: Rc<Activity>) -> Self {
         let pause_max = activity.limits.response_stall_timeout;
-        Self { io, ahead, multiplexed, activity, pause_max, pause: None }
+        Self { io, ahead, activity, pause_max, pause: None }
     }
 
     fn watch<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
@@ -150,7 +185,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
             this.ahead.advance(length);
         }
         if buffer.filled().len() > before {
-            this.activity.heard(this.multiplexed);
+            this.activity.heard();
         }
         Poll::Ready(Ok(()))
     }

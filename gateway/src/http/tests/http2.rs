@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -14,7 +15,7 @@ use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::net::TcpListener;
 
 use super::world::*;
-use crate::http::Wire;
+use crate::http::{Limits, Wire};
 use crate::model::BackendProtocol;
 use crate::tls::Credential;
 use crate::tls::revocation::RevocationIndex;
@@ -234,5 +235,51 @@ fn a_refused_upload_gets_its_answer_and_a_reset_without_error() {
         let body = response.into_body().collect().await.unwrap().to_bytes();
         assert!(String::from_utf8_lossy(&body).contains("revocation_status_unknown"));
         within(connection).await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_client_that_opens_no_window_does_not_hold_the_backend() {
+    run(async {
+        // More than the window that hyper opens unasked, in small pieces, so that no piece gives the client much time.
+        let piece = format!("400\r\n{}\r\n", "x".repeat(1024));
+        let large = format!(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}0\r\n\r\n",
+            piece.repeat(8 * 1024)
+        );
+        let (address, _) = backend(move |request| match request.contains("/large") {
+            true => Reply::Keep(large.clone()),
+            false => ok("small"),
+        })
+        .await;
+        let limits = Limits {
+            response_stall_timeout: Duration::from_millis(200),
+            idle_timeout: Duration::from_millis(400),
+            close_timeout: Duration::from_millis(100),
+            ..Limits::default()
+        };
+        let plan = Plan { limits, ..Plan::default() };
+        let world = World::new(&[listener("", vec![rule("", "", forward())])], Some(address), &plan);
+        let (mut sender, connection) = client(world.connect()).await;
+        let request = |path| Request::get(format!("http://a.example{path}")).body(empty()).unwrap();
+        let unread = send(&mut sender, request("/large")).await;
+        let metrics = || world.server.telemetry.metrics.render();
+        let open = || metrics().contains("yett_upstream_connections_active{backend=\"default/backend\"} 1");
+        assert!(open());
+        within(async {
+            while open() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        // Others on the connection go on; what was cut is not taken for whole.
+        let small = send(&mut sender, request("/small")).await;
+        assert_eq!(small.into_body().collect().await.unwrap().to_bytes(), "small");
+        assert!(metrics().contains("yett_limit_hits_total{limit=\"response_stall_timeout\"} 1"));
+        assert!(within(unread.into_body().collect()).await.is_err());
+        drop(sender);
+        let _ = within(connection).await.unwrap();
+        let lines = world.lines(2).await;
+        assert!(lines.iter().any(|line| line["reason"] == "client_closed"), "{lines:?}");
     });
 }

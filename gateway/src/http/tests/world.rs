@@ -286,7 +286,11 @@ async fn converse(mut stream: TcpStream, answer: Rc<impl Fn(&str) -> Reply>, log
         let Some(request) = read_message(&mut stream, &mut bytes).await else { return };
         log.borrow_mut().push(request.clone());
         match answer(&request) {
-            Reply::Keep(text) => stream.write_all(text.as_bytes()).await.unwrap(),
+            Reply::Keep(text) => {
+                if stream.write_all(text.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
             Reply::Close(text) => {
                 let _ = stream.write_all(text.as_bytes()).await;
                 return;
