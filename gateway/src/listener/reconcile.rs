@@ -164,7 +164,6 @@ mod tests {
     }
 
     #[tokio::test]
-    #[expect(clippy::disallowed_methods, reason = "as the workers' commands are sent")]
     async fn a_kept_socket_goes_on_and_a_dropped_one_closes() {
         let (kept, dropped) = (free_address(), free_address());
         let (sender, receiver) = mpsc::channel(WORKER_COMMANDS_MAX);
