@@ -16,7 +16,7 @@ use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::source::{FileSource, Loaded};
 use crate::status::Status;
-use crate::telemetry::event::{ConfigReloaded, ListenerBound, ListenerFailed};
+use crate::telemetry::event::{ConfigReloaded, ListenerBound, ListenerFailed, Occasion};
 use crate::telemetry::{ReloadResult, Telemetry};
 use crate::tls::certificates_in_use;
 use crate::tls::revocation::Want;
@@ -93,7 +93,7 @@ impl Control {
 
     /// Looks at the same documents again: what time or the system has changed comes to light.
     pub(super) fn refresh(&mut self) -> Reloaded {
-        self.put_in_service(Instant::now())
+        self.put_in_service(Instant::now(), Occasion::Refresh)
     }
 
     /// Tries the issuers that the gate has met.
@@ -116,10 +116,10 @@ impl Control {
     fn take(&mut self, loaded: Loaded, started: Instant) -> Reloaded {
         self.resources = loaded.resources;
         self.source_findings = loaded.findings;
-        self.put_in_service(started)
+        self.put_in_service(started, Occasion::Reload)
     }
 
-    fn put_in_service(&mut self, started: Instant) -> Reloaded {
+    fn put_in_service(&mut self, started: Instant, occasion: Occasion) -> Reloaded {
         self.facts.now = unix_now();
         let (plan, built) = self.build();
         let wanted = plan.sockets();
@@ -148,7 +148,7 @@ impl Control {
                 *known = outcome;
             }
         }
-        self.publish(plan, built.findings, generation, started.elapsed())
+        self.publish(plan, built.findings, generation, occasion, started.elapsed())
     }
 
     /// Plan and snapshot. A certificate that the TLS library refuses is a fact that translation must know, since the
@@ -173,6 +173,7 @@ impl Control {
         plan: Plan,
         findings: Vec<Finding>,
         generation: u64,
+        occasion: Occasion,
         elapsed: Duration,
     ) -> Reloaded {
         // Once more, now that it is known what is bound.
@@ -186,7 +187,8 @@ impl Control {
             _ => ReloadResult::Partial,
         };
         let (telemetry, now) = (&self.telemetry, self.facts.now);
-        ConfigReloaded { result, generation, report: &report, former: Some(&self.report), elapsed, now }
+        let former = Some(&self.report);
+        ConfigReloaded { occasion, result, generation, report: &report, former, elapsed, now }
             .emit(telemetry);
         let certificates = certificates_in_use(&plan);
         telemetry.metrics.config.certificates(&certificates);

@@ -16,9 +16,21 @@ pub const THROTTLE_WINDOW_S: u64 = 10;
 /// So many sources are told apart; more share one.
 pub const THROTTLE_KEYS_MAX: usize = 1024;
 
-/// The configuration was read again, or for the first time.
+/// Why the configuration was put in service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// It was read, for the first time or again.
+    Reload,
+    /// The same documents were looked at again, since time or the system may have changed what becomes of them. That is
+    /// no reload: it is not counted, and logged only where it found something else.
+    Refresh,
+}
+
+/// The configuration was put in service.
 #[derive(Debug)]
 pub struct ConfigReloaded<'a> {
+    /// Why.
+    pub occasion: Occasion,
     /// What became of it.
     pub result: ReloadResult,
     /// The generation that is served now.
@@ -37,7 +49,15 @@ impl ConfigReloaded<'_> {
     /// Logs and counts.
     pub fn emit(&self, telemetry: &Telemetry) {
         let metrics = &telemetry.metrics;
-        metrics.config.reloaded(self.result, self.generation, self.now);
+        match self.occasion {
+            Occasion::Reload => metrics.config.reloaded(self.result, self.generation, self.now),
+            Occasion::Refresh => metrics.config.generation(self.generation),
+        }
+        if self.occasion == Occasion::Refresh
+            && self.former.is_some_and(|former| former.findings == self.report.findings)
+        {
+            return;
+        }
         let left_out = metrics.config.findings(self.report);
         metrics.limit_hits(Limit::FindingMetricsMax, left_out as u64);
         let known = |finding: &Finding| self.former.is_some_and(|former| former.findings.contains(finding));
@@ -334,7 +354,8 @@ mod tests {
         let report = Report { findings: vec![finding], objects: Vec::new() };
         let reload = |result, report: &Report| {
             let elapsed = Duration::ZERO;
-            ConfigReloaded { result, generation: 3, report, former: None, elapsed, now: 1_700_000_000 }
+            let (occasion, now) = (Occasion::Reload, 1_700_000_000);
+            ConfigReloaded { occasion, result, generation: 3, report, former: None, elapsed, now }
                 .emit(&telemetry);
             telemetry.metrics.render()
         };
@@ -353,6 +374,16 @@ mod tests {
         assert!(text.contains("yett_config_last_reload_successful 1"));
         assert!(text.contains("yett_config_last_reload_success_timestamp_seconds 1700000000"));
         assert!(!text.contains("yett_config_findings{"));
+        let (occasion, result, elapsed) = (Occasion::Refresh, ReloadResult::Partial, Duration::ZERO);
+        let former = Some(&Report::default());
+        ConfigReloaded { occasion, result, generation: 4, report: &report, former, elapsed, now: 0 }
+            .emit(&telemetry);
+        let text = telemetry.metrics.render();
+        assert!(text.contains("yett_config_reloads_total{result=\"partial\"} 1"), "a refresh is no reload");
+        assert!(
+            text.contains("yett_config_generation 4") && text.contains("yett_config_findings{"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -66,6 +66,11 @@ impl ConfigMetrics {
         if result == ReloadResult::Ok {
             self.last_success.set(now as f64);
         }
+        self.generation(generation);
+    }
+
+    /// The generation of the snapshot that is served.
+    pub fn generation(&self, generation: u64) {
         self.generation.set(gauge(generation));
     }
 
