@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::forward::forward;
 use super::watch::{Activity, Watched};
@@ -185,7 +185,10 @@ where
         Wire::Http2 => (true, Bytes::new()),
         Wire::ByPreface => {
             let preface = tokio::select! {
-                () = drained.reached(Phase::Draining) => None,
+                () = async {
+                    drained.reached(Phase::Draining).await;
+                    sleep(limits.close_timeout).await;
+                } => None,
                 preface = timeout(limits.request_head_timeout, read_preface(&mut io)) => match preface {
                     Ok(preface) => preface.ok().flatten(),
                     Err(_) => {
@@ -234,12 +237,16 @@ async fn drive<C>(
             metrics.limit_hits(Limit::ResponseStallTimeout, u64::try_from(count).unwrap_or(u64::MAX));
         };
         let mut overdue = pin!(connection.activity.overdue(stalled));
+        let mut draining = pin!(async {
+            drained.reached(Phase::Draining).await;
+            connection.activity.first_request().await;
+        });
         loop {
             tokio::select! {
                 biased;
                 ended = http.as_mut() => return ended,
                 () = connection.end.notified(), if !finishing => {}
-                () = drained.reached(Phase::Draining), if !finishing => {}
+                () = draining.as_mut(), if !finishing => {}
                 limit = overdue.as_mut() => {
                     if let Some(limit) = limit {
                         metrics.limit_hit(limit);

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use super::Limits;
 use super::body::Relay;
@@ -32,6 +33,9 @@ pub(super) struct Activity {
     closing_since: Cell<Option<Instant>>,
     /// Answers under way.
     relays: RefCell<Vec<Rc<Relay>>>,
+    /// Whether a request has ever begun.
+    begun: Cell<bool>,
+    first: Notify,
 }
 
 impl Activity {
@@ -45,6 +49,8 @@ impl Activity {
             head_since: Cell::new(Some(now)),
             closing_since: Cell::new(None),
             relays: RefCell::default(),
+            begun: Cell::new(false),
+            first: Notify::new(),
         })
     }
 
@@ -76,6 +82,17 @@ impl Activity {
     pub(super) fn begin(&self) {
         self.busy.set(self.busy.get() + 1);
         self.head_since.set(None);
+        if !self.begun.replace(true) {
+            self.first.notify_one();
+        }
+    }
+
+    /// Waits for the connection's first request: a client that has just come is not sent away without an answer. Not for
+    /// longer than a connection that is to end may go on without one.
+    pub(super) async fn first_request(&self) {
+        if !self.begun.get() {
+            let _ = timeout(self.limits.close_timeout, self.first.notified()).await;
+        }
     }
 
     pub(super) fn end(&self) {
