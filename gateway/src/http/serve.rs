@@ -91,6 +91,8 @@ pub(super) struct Connection {
     client_cert: OnceCell<HeaderValue>,
     activity: Rc<Activity>,
     ending: Cell<bool>,
+    /// Whether the gate has refused its client.
+    is_refused: Cell<bool>,
     end: Notify,
 }
 
@@ -111,6 +113,7 @@ impl Connection {
             activity: Activity::new(server.limits),
             client_cert: OnceCell::new(),
             ending: Cell::new(false),
+            is_refused: Cell::new(false),
             end: Notify::new(),
             server,
             client,
@@ -129,6 +132,13 @@ impl Connection {
     pub(super) fn hold(self: &Rc<Self>) -> Held {
         self.activity.begin();
         Held { connection: Rc::clone(self), last: false }
+    }
+
+    /// The gate refuses the client: the connection ends, and is counted once however many requests are under way.
+    pub(super) fn refuse_client(&self, listener: &ListenerMetrics) {
+        if !self.is_refused.replace(true) {
+            listener.closed_as_revoked();
+        }
     }
 
     fn end(&self) {

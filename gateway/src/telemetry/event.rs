@@ -80,15 +80,19 @@ impl ConfigReloaded<'_> {
                 );
             }
             ReloadResult::Rejected => {
-                tracing::error!(generation, errors, "configuration rejected, the former one serves on");
+                tracing::error!(generation, errors, "no part of the configuration can be served");
             }
         }
     }
 }
 
-fn log_finding(finding: &Finding) {
+fn log_finding<'a>(finding: &'a Finding) {
     let Finding { code, severity, file, line, column, object, field, message, help } = finding;
-    let (file, help) = (file.as_deref().unwrap_or_default(), help.as_deref().unwrap_or_default());
+    // What is not known is left out of the line.
+    let (file, help) = (file.as_deref(), help.as_deref());
+    let (line, column) = (file.map(|_| line), file.map(|_| column));
+    let some = |text: &'a str| Some(text).filter(|text| !text.is_empty());
+    let (object, field) = (some(object), some(field));
     match severity {
         Severity::Error => tracing::error!(code, file, line, column, object, field, help, "{message}"),
         Severity::Warning => tracing::warn!(code, file, line, column, object, field, help, "{message}"),

@@ -115,7 +115,7 @@ labels! {
         Ok = "ok",
         /// In service but for the parts that have errors.
         Partial = "partial",
-        /// Nothing usable was there: the former snapshot serves on.
+        /// No part of it can be served.
         Rejected = "rejected",
     }
 
