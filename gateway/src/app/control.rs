@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::admin::{AdminState, Readiness, Reloaded};
 use crate::listener::bind;
 use crate::listener::reconcile::Sockets;
 use crate::model::{Facts, Finding, Plan, Report, Severity};
 use crate::resources::Resources;
-use crate::runtime::Published;
+use crate::runtime::{Published, unix_now};
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::source::{FileSource, Loaded};
@@ -242,10 +242,4 @@ fn facts(settings: &Settings) -> Facts {
         unusable_certificates: BTreeMap::new(),
         now: unix_now(),
     }
-}
-
-/// Unix seconds.
-fn unix_now() -> i64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
 }

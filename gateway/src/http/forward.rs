@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, LOCATION};
@@ -25,6 +25,7 @@ use super::redirect;
 use super::serve::{Connection, Held};
 use crate::model::{BackendProtocol, Filter, Protocol, Reason, Refusal};
 use crate::route::{Asked, Found};
+use crate::runtime::unix_now;
 use crate::snapshot::{ServedAction, ServedBackend, ServedFrontend, ServedListener, ServedRule, Snapshot};
 use crate::telemetry::{CheckPhase, CheckResult, Limit, Outcome};
 use crate::tls::revocation::gate::{Admitted, admit};
@@ -486,9 +487,4 @@ fn new_request_id(connection: &Connection) -> HeaderValue {
         b & 0xffff_ffff_ffff
     );
     HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("-"))
-}
-
-fn unix_now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }

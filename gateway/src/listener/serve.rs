@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustls::ProtocolVersion;
 use socket2::SockRef;
@@ -17,7 +17,7 @@ use super::handshakes::Handshakes;
 use super::linger::ClientStream;
 use crate::http::{self, Client, Server, Wire};
 use crate::model::{Protocol, Reason};
-use crate::runtime::{Drained, Phase};
+use crate::runtime::{Drained, Phase, unix_now};
 use crate::snapshot::{ServedFrontend, ServedListener};
 use crate::telemetry::access::{self, Connection};
 use crate::telemetry::{HandshakeOutcome, Limit, TlsFacts, TlsVersion, WorkerMetrics};
@@ -174,10 +174,4 @@ fn local(arrival: &Arrival) -> SocketAddr {
 /// Whether this thread runs on the CPU that the connection's packets are handled on.
 fn is_local(arrival: &Arrival) -> bool {
     SockRef::from(&arrival.stream).cpu_affinity().is_ok_and(|cpu| cpu == rustix::thread::sched_getcpu())
-}
-
-/// Unix seconds.
-fn unix_now() -> i64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
 }
