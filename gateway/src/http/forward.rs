@@ -116,7 +116,11 @@ impl Descent<'_> {
         if let Some(own) = own {
             self.outcome.listener(&own.metrics);
         }
-        let admitted = admitted(connection, domain)?;
+        let admitted = admitted(connection, domain).inspect_err(|_| {
+            if let Some(own) = own {
+                connection.refuse_client(&own.metrics);
+            }
+        })?;
 
         let authority = self.check(&head, frontend)?;
         let host = authority.as_ref().map_or("", |authority| &authority.host);
