@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use super::headers;
 use super::serve::Held;
@@ -23,6 +24,10 @@ use crate::upstream::UpstreamBody;
 /// How fast a client has to read a piece of an answer on HTTP/2, beyond the pause that it may always make.
 pub const RESPONSE_BYTES_PER_SECOND_MIN: u64 = 4 * 1024;
 
+/// How much of an unwanted upload is read after its answer on HTTP/2, and for how long.
+const DISCARD_BYTES_MAX: usize = 1 << 20;
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// A request's body on its way to the backend.
 #[derive(Debug)]
 pub struct RequestBody(Option<Box<Upload>>);
@@ -30,6 +35,7 @@ pub struct RequestBody(Option<Box<Upload>>);
 #[derive(Debug)]
 struct Upload {
     incoming: Incoming,
+    multiplexed: bool,
     progress: Rc<Progress>,
     received: Arc<AtomicU64>,
     pause_max: Duration,
@@ -74,9 +80,11 @@ impl Progress {
 }
 
 impl RequestBody {
-    /// Wraps a body; `received` counts its bytes. A request without one has no progress to follow.
+    /// Wraps a body; `received` counts its bytes. A request without one has no progress to follow. On a `multiplexed`
+    /// connection (HTTP/2) what nobody reads is discarded for a while when this is dropped.
     pub fn new(
         incoming: Incoming,
+        multiplexed: bool,
         received: impl FnOnce() -> Arc<AtomicU64>,
         pause_max: Duration,
     ) -> (Self, Option<Rc<Progress>>) {
@@ -88,10 +96,40 @@ impl RequestBody {
             ended: Cell::new(false),
             fault: Cell::new(None),
         });
-        let upload =
-            Upload { incoming, progress: Rc::clone(&progress), received: received(), pause_max, pause: None };
+        let upload = Upload {
+            incoming,
+            multiplexed,
+            progress: Rc::clone(&progress),
+            received: received(),
+            pause_max,
+            pause: None,
+        };
         (Self(Some(Box::new(upload))), Some(progress))
     }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(upload) = self.0.take() else { return };
+        if upload.multiplexed && !upload.incoming.is_end_stream() && upload.progress.fault().is_none() {
+            tokio::task::spawn_local(discard(upload.incoming));
+        }
+    }
+}
+
+/// Takes what still comes of an upload that nobody wants. HTTP/2 resets a stream whose body is let go of as soon as the
+/// answer is written, and some clients that are still sending then report the reset and not the answer.
+async fn discard(mut incoming: Incoming) {
+    let read = async {
+        let mut left = DISCARD_BYTES_MAX;
+        while let Some(Ok(frame)) = incoming.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            let Some(rest) = left.checked_sub(length) else { return };
+            left = rest;
+        }
+    };
+    // Either limit ends it alike.
+    let _ = timeout(DISCARD_TIME_MAX, read).await;
 }
 
 impl Body for RequestBody {

@@ -57,7 +57,7 @@ struct Descent<'a> {
     snapshot: Arc<Snapshot>,
     outcome: Outcome,
     began: Instant,
-    /// Present once the request's body has been handed on, if it has one.
+    /// How far the request's body has come, if it has one.
     progress: Option<Rc<Progress>>,
 }
 
@@ -76,18 +76,17 @@ pub(super) async fn forward(
     let server = &connection.server;
     let (head, body) = request.into_parts();
     let form = Form::of(&head);
-    let has_body = !body.is_end_stream();
+    let outcome =
+        Outcome::begin(&server.telemetry, &connection.client.facts, &connection.client.metrics, &head);
+    let multiplexed = head.version == Version::HTTP_2;
+    let (body, progress) =
+        RequestBody::new(body, multiplexed, || outcome.received(), server.limits.request_body_timeout);
     let mut descent = Descent {
         connection,
         snapshot: server.snapshots.load_full(),
-        outcome: Outcome::begin(
-            &server.telemetry,
-            &connection.client.facts,
-            &connection.client.metrics,
-            &head,
-        ),
+        outcome,
         began: Instant::now(),
-        progress: None,
+        progress,
     };
     let answer = descent.descend(head, body).await.unwrap_or_else(|refused| {
         let reason = refused.refusal.reason;
@@ -96,7 +95,7 @@ pub(super) async fn forward(
         if let Ok(status) = StatusCode::from_u16(reason.status()) {
             descent.outcome.answered(status);
         }
-        let unread = has_body && !descent.progress.as_ref().is_some_and(|progress| progress.is_complete());
+        let unread = descent.progress.as_ref().is_some_and(|progress| !progress.is_complete());
         if refused.last {
             held.is_last();
         }
@@ -107,7 +106,7 @@ pub(super) async fn forward(
 }
 
 impl Descent<'_> {
-    async fn descend(&mut self, head: Parts, body: Incoming) -> Result<Answer, Refused> {
+    async fn descend(&mut self, head: Parts, body: RequestBody) -> Result<Answer, Refused> {
         let connection = self.connection;
         let snapshot = Arc::clone(&self.snapshot);
         let frontend = frontend(&snapshot, connection)?;
@@ -187,7 +186,7 @@ impl Descent<'_> {
         upstream: &Arc<Upstream>,
         authority: Option<&Authority>,
         mut head: Parts,
-        body: Incoming,
+        body: RequestBody,
     ) -> Result<Answer, Refused> {
         let server = &self.connection.server;
         let is_head = head.method == Method::HEAD;
@@ -197,9 +196,7 @@ impl Descent<'_> {
         edit_request(&mut head.headers, &backend.filters);
         address(&mut head, authority, &lease, upstream.protocol())?;
 
-        let (body, progress) =
-            RequestBody::new(body, || self.outcome.received(), server.limits.request_body_timeout);
-        self.progress.clone_from(&progress);
+        let progress = self.progress.clone();
         self.outcome.attempt(upstream.metrics(), lease.endpoint());
 
         // WebSocket and other upgrades: a rule that allows one leaves here for `upgrade`, before `upgrade` and
