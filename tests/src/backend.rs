@@ -3,7 +3,7 @@
 //! The path says how it answers: `/echo…` (and everything unnamed) as JSON, `/status/N`, `/bytes/N`,
 //! `/mirror` (the body, streamed back), `/sink` (reads all, tells the length), `/held` (waits for
 //! [`Backend::release`]), `/hang` (never), `/trailers`, `/hop` (hop-by-hop fields in the answer),
-//! `/cut` (a chunked body that ends before its end).
+//! `/cut` (a chunked body that ends before its end), `/close` (the connection, without an answer).
 
 use std::future;
 use std::io;
@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::response::Builder;
@@ -215,6 +216,9 @@ async fn answer(
     if path == "/mirror" {
         return Ok(mirror(shared, index, body));
     }
+    if path == "/close" {
+        return Err("closed on purpose".into());
+    }
     if path == "/hang" {
         future::pending::<()>().await;
     }
@@ -345,6 +349,8 @@ fn cut() -> Payload {
     let (sender, body) = frames();
     tokio::spawn(async move {
         sender.send(Ok(Frame::data(Bytes::from_static(b"the first half")))).await.ok();
+        // Long enough for what is there to be on its way: a server that fails at once sends nothing at all.
+        tokio::time::sleep(Duration::from_millis(50)).await;
         sender.send(Err(io::Error::other("cut on purpose"))).await.ok();
     });
     body

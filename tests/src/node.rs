@@ -89,6 +89,8 @@ impl Start {
             command.arg("--settings").arg(file);
         }
         command.args(self.arguments);
+        // The variable is the tests' own; it would be taken for a setting.
+        command.env_remove("YETT_BIN");
         let log = File::create(work.path().join("stderr")).expect("the log can be made");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().expect("yett can be started");
@@ -174,7 +176,8 @@ impl Node {
         wait::soon(&format!("{name}{labels:?} ≥ {least}"), || self.metrics().sum(name, labels) >= least);
     }
 
-    /// Makes a change to the configuration and waits until it has been read and acted on.
+    /// Makes a change to the configuration and waits until it has been read and acted on; it has to be one, since what
+    /// stays the same is not read anew.
     pub fn settle(&self, change: impl FnOnce()) {
         let reloads = || self.metrics().sum("yett_config_reloads_total", &[]);
         let before = reloads();
@@ -232,6 +235,7 @@ impl Node {
     /// When it cannot be started or fails.
     pub fn yett(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(binary::yett());
+        command.env_remove("YETT_BIN");
         tools::run(command.args(arguments).arg("--admin-socket").arg(self.admin_socket()))
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientSessionMemoryCache, ResolvesClientCert, Resumption, Tls12Resumption};
@@ -14,11 +15,15 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{Http, block_on};
 use crate::Identity;
+
+/// How long the server may take to close what is read to its end.
+const READ_LIMIT: Duration = Duration::from_secs(20);
 
 /// How a TLS connection is to be made. A clone shares the sessions it may resume.
 #[derive(Clone)]
@@ -185,13 +190,17 @@ impl Link {
     ///
     /// # Errors
     /// What ended the connection, if it was no orderly close.
+    ///
+    /// # Panics
+    /// When the server does not close.
     pub fn exchange(&mut self, bytes: &[u8]) -> Result<String, Ended> {
         block_on(async {
             // The refusal may be there already; the read tells which it is.
             self.stream.write_all(bytes).await.ok();
             self.stream.flush().await.ok();
             let mut answer = Vec::new();
-            match self.stream.read_to_end(&mut answer).await {
+            let read = timeout(READ_LIMIT, self.stream.read_to_end(&mut answer)).await;
+            match read.unwrap_or_else(|_| panic!("the server did not close within {READ_LIMIT:?}")) {
                 Ok(_) => Ok(String::from_utf8_lossy(&answer).into_owned()),
                 Err(_) if !answer.is_empty() => Ok(String::from_utf8_lossy(&answer).into_owned()),
                 Err(error) => Err(ended(&error)),

@@ -1,8 +1,10 @@
 //! The walk-through's PKI, by its own openssl command lines, and the revocation list that follows.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -32,14 +34,21 @@ pub struct Walkthrough {
 }
 
 impl Walkthrough {
-    /// Runs the lines.
+    /// Runs the lines, once a process: keys of this size take their time. Each walk-through gets files of its own.
     ///
     /// # Panics
     /// When openssl fails.
     pub fn new() -> Self {
-        let folder = TempDir::with_prefix("yett-walkthrough-").expect("a folder can be made");
-        let this = Self { folder };
-        this.shell(&format!("set -e\n{LINES}"));
+        static MADE: OnceLock<Vec<(OsString, Vec<u8>)>> = OnceLock::new();
+        let this = Self { folder: TempDir::with_prefix("yett-walkthrough-").expect("a folder can be made") };
+        let made = MADE.get_or_init(|| {
+            this.shell(&format!("set -e\n{LINES}"));
+            let files = fs::read_dir(this.path()).expect("the folder can be read").flatten();
+            files.map(|file| (file.file_name(), fs::read(file.path()).expect("a file can be read"))).collect()
+        });
+        for (name, content) in made {
+            fs::write(this.path().join(name), content).expect("a file can be written");
+        }
         fs::write(this.path().join("ca.cnf"), CA_CONFIG).expect("the configuration can be written");
         fs::write(this.path().join("index.txt"), "").expect("the index can be written");
         fs::write(this.path().join("crlnumber"), "1000\n").expect("the number can be written");

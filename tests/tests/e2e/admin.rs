@@ -21,7 +21,8 @@ fn writes_are_taken_on_the_socket_alone() {
     let scene = Scene::start();
     let reloads = || scene.node.metrics().sum("yett_config_reloads_total", &[]);
     let before = reloads();
-    let answer = Curl::to(scene.node.admin_address()).with("--request", "POST").get("http://admin/reload");
+    let url = format!("http://{}/reload", scene.node.admin_address());
+    let answer = Curl::to(scene.node.admin_address()).with("--request", "POST").get(&url);
     assert!([403, 404, 405].contains(&answer.status), "{answer:?}");
     assert!((reloads() - before).abs() < f64::EPSILON);
     let socket = scene.node.admin_socket().display().to_string();

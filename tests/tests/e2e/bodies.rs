@@ -79,7 +79,7 @@ fn a_client_that_never_reads_does_not_fill_the_memory() {
 fn trailers_go_both_ways() {
     let scene = scene();
     let h2 = scene.tls(&scene.alice).alpn(&["h2"]).open(scene.node.https());
-    let answer = h2.get("/trailers");
+    let answer = h2.get_with("/trailers", &[("te", "trailers")]);
     assert_eq!(answer.body, b"with trailers");
     assert_eq!(answer.trailers.expect("trailers")["x-checksum"], "42");
     let h1 = Http::clear(scene.node.http());

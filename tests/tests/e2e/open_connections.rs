@@ -77,7 +77,7 @@ fn a_ca_removed_while_its_client_is_connected() {
     stage.site.bundle("ca.bundle", &both, None);
     let scene = stage.start();
     for alpn in ["http/1.1", "h2"] {
-        scene.node.settle(|| scene.site.bundle("ca.bundle", &both, None));
+        scene.site.bundle("ca.bundle", &both, None);
         let bob = other.client("bob");
         let connection = wait::until("both CAs", wait::SOON, || {
             let connection = open(&scene, &bob, alpn);

@@ -18,7 +18,8 @@ fn tls_1_2_and_1_3_are_spoken_and_nothing_older() {
         .arg("-cipher")
         .arg("ALL:@SECLEVEL=0");
     let session = old.get("/");
-    assert_eq!((session.alert(), session.status()), (Some(70), None), "{session:?}");
+    // protocol_version, or handshake_failure.
+    assert!(matches!(session.alert(), Some(70 | 40)) && session.status().is_none(), "{session:?}");
 }
 
 #[test]

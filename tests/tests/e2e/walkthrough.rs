@@ -119,7 +119,8 @@ fn the_manifests_get_the_status_that_a_cluster_would_show() {
     for (kind, name) in
         [("Gateway", "gateway-01"), ("HTTPRoute", "https-route"), ("FrontendTLSPolicy", "mtls-policy")]
     {
-        let golden = data().join("status").join(format!("{kind}.test-infra.{name}.yaml"));
+        let golden =
+            data().with_file_name("walkthrough-status").join(format!("{kind}.test-infra.{name}.yaml"));
         if std::env::var_os("YETT_BLESS").is_some() {
             let shown = masked(walk.node.status(kind, "test-infra", name));
             fs::write(&golden, serde_saphyr::to_string(&shown).unwrap()).unwrap();
