@@ -290,7 +290,7 @@ impl Upload {
     /// When the answer takes longer than 30 s.
     pub fn finish(mut self) -> Result<Answer, hyper::Error> {
         self.pieces = None;
-        self.answer()
+        self.answer_while_open()
     }
 
     /// Waits for the answer with the body still open.
@@ -300,8 +300,11 @@ impl Upload {
     ///
     /// # Panics
     /// When the answer takes longer than 30 s.
-    pub fn answer(self) -> Result<Answer, hyper::Error> {
-        block_on(self.answer).expect("the request's task ends")
+    pub fn answer_while_open(self) -> Result<Answer, hyper::Error> {
+        let Self { pieces, answer } = self;
+        let answered = block_on(answer).expect("the request's task ends");
+        drop(pieces);
+        answered
     }
 }
 

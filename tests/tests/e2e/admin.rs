@@ -1,5 +1,6 @@
 //! The admin listener, the admin socket, and the commands that use them.
 
+use gateway_tests::manifests::{condition, gateway, http, route, to};
 use gateway_tests::scene::Stage;
 use gateway_tests::{Backend, Curl, Node, Scene, Site, tools, wait};
 use serde_json::Value;
@@ -65,6 +66,52 @@ fn yett_status_tells_what_the_status_folder_tells() {
     }
     let text = scene.node.yett(&["status"]);
     assert!(text.contains("gw") && text.contains("Programmed"), "{text}");
+}
+
+#[test]
+fn yett_reload_and_yett_drain_work_over_the_socket() {
+    let mut scene = Scene::start();
+    let reloads = scene.node.metrics().sum("yett_config_reloads_total", &[]);
+    scene.node.yett(&["reload"]);
+    assert!(
+        scene.node.metrics().sum("yett_config_reloads_total", &[]) > reloads,
+        "it returns after the reload"
+    );
+    scene.node.yett(&["drain"]);
+    assert_eq!(scene.node.ended(wait::SOON).code(), Some(0));
+}
+
+#[test]
+fn a_listener_whose_port_is_taken_is_not_programmed_until_it_is_free() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let site = Site::new();
+    site.service("echo", &[]);
+    site.apply(gateway("gw", &[http("clear", port)]));
+    site.apply(route("all", "gw", &to("echo")));
+    let node = Node::on(&site).spawn();
+    let programmed = || {
+        let shown = node.try_status("Gateway", "default", "gw")?;
+        condition(&shown["status"]["listeners"][0]["conditions"], "Programmed")
+    };
+    wait::soon("Programmed=False", || programmed().is_some_and(|shown| shown.0 == "False"));
+    assert_eq!(node.admin("/readyz").0, 503, "a listener is not bound");
+    drop(taken);
+    wait::soon("Programmed=True", || programmed().is_some_and(|shown| shown.0 == "True"));
+    wait::soon("readiness", || node.admin("/readyz").0 == 200);
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    assert_eq!(Curl::to(address).get("http://gw.test/").status, 503);
+}
+
+#[test]
+fn the_status_folder_follows_the_objects() {
+    let scene = Scene::start();
+    scene.node.status("HTTPRoute", "default", "all");
+    scene.node.settle(|| scene.site.remove("HTTPRoute.all.yaml"));
+    wait::soon("the file to go", || scene.node.try_status("HTTPRoute", "default", "all").is_none());
+    wait::soon("no routes", || {
+        scene.node.status("Gateway", "default", "gw")["status"]["listeners"][0]["attachedRoutes"] == 0
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@ use gateway_tests::pki::{DAY, HOUR, When};
 use gateway_tests::scene::Stage;
 use gateway_tests::{Ca, Curl, Identity, OpenSsl, Scene, Tls};
 use rcgen::ExtendedKeyUsagePurpose;
+use serde_json::json;
 
 /// A client that must be refused.
 struct Case {
@@ -90,18 +91,34 @@ fn cases(ca: &Ca) -> Vec<Case> {
     ]
 }
 
+/// The name of an alert (RFC 8446 section 6), as the log has it.
+fn word(alert: u8) -> &'static str {
+    match alert {
+        42 => "bad_certificate",
+        43 => "unsupported_certificate",
+        45 => "certificate_expired",
+        48 => "unknown_ca",
+        51 => "decrypt_error",
+        116 => "certificate_required",
+        _ => "?",
+    }
+}
+
 fn check(scene: &Scene, case: &Case, version: &str, tls: Tls) {
     let tls = case.identity.iter().fold(tls.name("gw.test"), Tls::cert);
     let description = case.description;
     let before = scene.node.access_log().len();
-    match tls.try_get(scene.node.https()) {
-        Ended::Alert(alert) if case.alerts.contains(&alert) => {}
+    let alert = match tls.try_get(scene.node.https()) {
+        Ended::Alert(alert) if case.alerts.contains(&alert) => alert,
         other => panic!("{description}, TLS {version}: {other:?} where alert {:?} was due", case.alerts),
-    }
+    };
     let lines = scene.node.lines(before + 1, |_| true);
     let line = &lines[before];
     let reason = line["reason"].as_str().unwrap_or_default();
     assert!(case.reasons.contains(&reason), "{description}, TLS {version}: {line}");
+    assert_eq!((&line["v"], &line["kind"]), (&json!(1), &json!("handshake")), "{line}");
+    assert_eq!(line["tls"]["alert"], word(alert), "{line}");
+    scene.node.wait_metric("yett_tls_handshakes_total", &[("result", reason)], 1.0);
     assert!(line["http"].is_null() || line["http"]["method"].is_null(), "{description}: {line}");
     if let Some(identity) = case.identity.as_ref().filter(|_| description != "bytes that are no certificate")
     {

@@ -79,6 +79,13 @@ const SERIES: &[&str] = &[
     "yett_access_log_dropped_total",
     "yett_limit_hits_total",
     "yett_build_info",
+    "yett_upstream_request_duration_seconds_bucket",
+    "yett_http_request_size_bytes_bucket",
+    "yett_http_response_size_bytes_bucket",
+    "yett_upstream_connect_failures_total",
+    "yett_upstream_retries_total",
+    "yett_revocation_connections_closed_total",
+    "yett_worker_connections_total",
     "process_resident_memory_bytes",
 ];
 

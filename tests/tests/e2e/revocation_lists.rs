@@ -163,6 +163,22 @@ fn an_issuer_once_covered_stays_covered_until_the_key_is_removed() {
 }
 
 #[test]
+fn a_list_may_be_der() {
+    let ca = Ca::root("clients");
+    let mallory = ca.client("mallory");
+    let der = ca.crl().revoke(&mallory).der();
+    let stage = Stage::of(ca, None);
+    let encode = |bytes: &[u8]| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
+    stage.site.apply(serde_json::json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ca.bundle"},
+        "data": {"ca.crt": encode(stage.ca.pem().as_bytes()), "ca.crl": encode(&der)},
+    }));
+    let scene = stage.start();
+    assert_eq!(scene.curl(&mallory).get("https://gw.test/").reason(), "certificate_revoked");
+    assert_eq!(scene.curl(&scene.alice).get("https://gw.test/").status, 200);
+}
+
+#[test]
 fn the_lists_state_is_in_the_metrics() {
     let stage = Stage::new();
     let mallory = stage.ca.client("mallory");

@@ -196,6 +196,8 @@ fn a_listener_in_clear_text_speaks_both_protocols() {
     assert_eq!((answer.status, &*answer.version), (200, "2"), "{answer:?}");
     let answer = Curl::to(this.node.http()).http1().get("http://gw.test/");
     assert_eq!((answer.status, &*answer.version), (200, "1.1"), "{answer:?}");
+    let answer = Curl::to(this.node.http()).arg("--http1.0").get("http://gw.test/");
+    assert_eq!((answer.exit, answer.status), (0, 200), "{answer:?}");
 }
 
 #[test]

@@ -114,6 +114,45 @@ fn after_revocation_the_client_reads_400_and_the_reason_and_nothing_reaches_the_
 }
 
 #[test]
+fn a_resumed_session_of_the_walk_throughs_client_is_revoked_too() {
+    let walk = walk();
+    let client = walk.pki.client();
+    let session = walk.pki.path().join("session");
+    for version in ["-tls1_3", "-tls1_2"] {
+        let first = OpenSsl::to(walk.node.https()).cert(&client).arg(version).save(&session).get("/");
+        assert_eq!(first.status(), Some(200), "{version}: {first:?}");
+        let again = OpenSsl::to(walk.node.https()).arg(version).resume(&session).get("/");
+        assert_eq!((again.resumed(), again.status()), (true, Some(200)), "{version}: {again:?}");
+        assert_eq!(walk.backend.last().header("client-cert"), [client.client_cert_header()]);
+    }
+    walk.pki.revoke_client();
+    let crl = walk.pki.crl_pem();
+    walk.node.settle(|| walk.site.bundle("ca.bundle", &walk.pki.root_pem(), Some(&crl)));
+    let again = OpenSsl::to(walk.node.https()).arg("-tls1_2").resume(&session).get("/");
+    assert_eq!((again.resumed(), again.status()), (true, Some(400)), "{again:?}");
+    assert_eq!(walk.backend.count(), 4);
+}
+
+#[test]
+fn x509_v1_is_a_setting() {
+    let pki = Walkthrough::new();
+    let site = Site::of_namespace("test-infra");
+    for name in MANIFESTS {
+        fs::copy(data().join(name), site.path().join(name)).unwrap();
+    }
+    site.tls_secret("listener-tls-secret", &Ca::root("servers").server(&["contoso.test"]));
+    site.bundle("ca.bundle", &pki.root_pem(), None);
+    site.service("echo", &[Backend::start().address()]);
+    let node = Node::on(&site).settings("[tls]\nv1_client_certificates = false\n").ready();
+    if pki.client_version().starts_with('1') {
+        for version in ["-tls1_3", "-tls1_2"] {
+            let session = OpenSsl::to(node.https()).cert(&pki.client()).arg(version).get("/");
+            assert_eq!(session.alert(), Some(46), "{version}: {session:?}");
+        }
+    }
+}
+
+#[test]
 fn the_manifests_get_the_status_that_a_cluster_would_show() {
     let walk = walk();
     for (kind, name) in
