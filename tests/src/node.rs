@@ -24,6 +24,7 @@ pub struct Start {
     config: PathBuf,
     arguments: Vec<String>,
     settings: Option<String>,
+    variables: Vec<(String, String)>,
 }
 
 /// A running gateway; it is killed when dropped.
@@ -46,6 +47,13 @@ impl Start {
     #[must_use]
     pub fn settings(mut self, toml: &str) -> Self {
         self.settings = Some(toml.to_owned());
+        self
+    }
+
+    /// With this environment variable.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -88,7 +96,7 @@ impl Start {
             fs::write(&file, settings).expect("the settings can be written");
             command.arg("--settings").arg(file);
         }
-        command.args(self.arguments);
+        command.args(self.arguments).envs(self.variables);
         // The variable is the tests' own; it would be taken for a setting.
         command.env_remove("YETT_BIN");
         let log = File::create(work.path().join("stderr")).expect("the log can be made");
@@ -106,7 +114,7 @@ impl Node {
 
     /// How a gateway is started on a path.
     pub fn at(config: &Path) -> Start {
-        Start { config: config.to_owned(), arguments: Vec::new(), settings: None }
+        Start { config: config.to_owned(), arguments: Vec::new(), settings: None, variables: Vec::new() }
     }
 
     /// Where the listeners of this port are reached.

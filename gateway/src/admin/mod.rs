@@ -102,6 +102,17 @@ impl Readiness {
         self.checks().iter().all(|(_, holds, _)| *holds)
     }
 
+    /// In one line for people, with the number of `errors` that the configuration has.
+    pub fn in_words(&self, errors: usize) -> String {
+        let [(_, _, snapshot), (_, _, listeners), (_, _, serving)] = self.checks();
+        let errors = match errors {
+            0 => String::new(),
+            1 => "; 1 error in the configuration".to_owned(),
+            count => format!("; {count} errors in the configuration"),
+        };
+        format!("{serving}: {snapshot}; listeners: {listeners}{errors}")
+    }
+
     /// Each check: its name, whether it holds, and the words for it.
     fn checks(&self) -> [(&'static str, bool, String); 3] {
         let snapshot = match self.snapshot {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use crate::tls::revocation::Want;
 use crate::translate::translate;
 
 use super::build::{Builder, Built};
+use super::service_manager::ServiceManager;
 
 /// Controller names that are answered to in file mode.
 const CONTROLLERS: [&str; 2] = ["gateway.yett.dev/controller", "alb.networking.azure.io/alb-controller"];
@@ -32,9 +34,9 @@ pub(super) struct Control {
     telemetry: Arc<Telemetry>,
     builder: Builder,
     sockets: Sockets,
-    workers: usize,
     snapshot: Arc<Published<Snapshot>>,
     admin: Arc<AdminState>,
+    manager: Rc<ServiceManager>,
     status: Status,
     facts: Facts,
     resources: Resources,
@@ -44,23 +46,23 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Starts with an empty snapshot and nothing bound. `sockets`: with a channel to each of the `workers`.
+    /// Starts with an empty snapshot and nothing bound. `sockets`: with a channel to each worker.
     pub(super) fn new(
         settings: &Settings,
         telemetry: Arc<Telemetry>,
         builder: Builder,
         sockets: Sockets,
-        workers: usize,
         snapshot: Arc<Published<Snapshot>>,
         admin: Arc<AdminState>,
+        manager: Rc<ServiceManager>,
     ) -> Self {
         Self {
             telemetry,
             builder,
             sockets,
-            workers,
             snapshot,
             admin,
+            manager,
             status: Status::new(settings.status_dir.on().cloned()),
             facts: facts(settings),
             resources: Resources::default(),
@@ -73,6 +75,7 @@ impl Control {
     /// Reads the documents and puts what they say in service.
     pub(super) fn reload(&mut self, source: &mut FileSource) -> Reloaded {
         let started = Instant::now();
+        self.manager.reloading();
         let loaded = source.read();
         self.take(loaded, started)
     }
@@ -82,6 +85,7 @@ impl Control {
         let started = Instant::now();
         let loaded = source.read();
         if loaded.changed {
+            self.manager.reloading();
             self.take(loaded, started);
         }
     }
@@ -141,7 +145,8 @@ impl Control {
                 }
             };
             if outcome.is_ok() && !held.contains(address) {
-                ListenerBound { frontend, address: *address, sockets: self.workers }.emit(&self.telemetry);
+                ListenerBound { frontend, address: *address, sockets: self.sockets.workers() }
+                    .emit(&self.telemetry);
             }
             let known = self.facts.bound.entry(frontend.clone()).or_insert(Ok(()));
             if known.is_ok() {
@@ -211,6 +216,7 @@ impl Control {
         self.admin.report.store(Arc::new(report.clone()));
         self.admin.readiness.store(Arc::new(self.readiness.clone()));
         self.report = report;
+        self.manager.serving(self.readiness.is_ready(), &self.readiness.in_words(errors));
         Reloaded { result, generation, errors }
     }
 }

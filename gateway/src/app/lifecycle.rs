@@ -2,6 +2,7 @@
 //! a deadline, force).
 
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -27,6 +28,7 @@ use crate::tls::revocation::WANTED;
 
 use super::build::Builder;
 use super::control::Control;
+use super::service_manager::ServiceManager;
 use super::workers::{self, Parts};
 
 /// How often the same documents are looked at again: dates pass, and sockets that were taken become free.
@@ -64,6 +66,8 @@ async fn control(settings: Arc<Settings>, telemetry: Arc<Telemetry>) -> anyhow::
     // Before anything else: a signal that comes early must not kill what has just begun.
     let mut ends = Ends::new().context("cannot follow signals")?;
     let mut hangups = signal(SignalKind::hangup()).context("cannot follow signals")?;
+    let manager = Rc::new(ServiceManager::of_environment());
+    tokio::task::spawn_local(Rc::clone(&manager).keep_alive(|| true));
     let (admin, mut commands) = AdminState::new(Arc::clone(&telemetry));
     serve_admin(&settings, &admin).await?;
     let tickets =
@@ -88,11 +92,13 @@ async fn control(settings: Arc<Settings>, telemetry: Arc<Telemetry>) -> anyhow::
         running.into_iter().map(|worker| (worker.commands, worker.thread)).unzip();
     let mut source = FileSource::new(settings.config.clone());
     let sockets = Sockets::new(senders);
+    let told = Rc::clone(&manager);
     let mut control =
-        Control::new(&settings, Arc::clone(&telemetry), builder, sockets, count, snapshots, admin);
+        Control::new(&settings, Arc::clone(&telemetry), builder, sockets, snapshots, admin, told);
     control.reload(&mut source);
     let cause = follow(&mut control, &mut source, &mut ends, &mut hangups, &mut commands, &telemetry).await;
     let began = Instant::now();
+    manager.stopping(longest_end(&settings));
     drain_and_end(control, &settings, &telemetry, &mut ends, &drain, threads, cause).await;
     DrainEnded { elapsed: began.elapsed(), cut_off: cut_off.load(Ordering::Relaxed) }.emit(&telemetry);
     Ok(())
@@ -196,6 +202,11 @@ async fn drain_and_end(
         _ = &mut ended => {}
         () = sleep(STOP_TIMEOUT) => tracing::error!("a worker does not end"),
     }
+}
+
+/// How long the process may take to end from the first moment of a drain on.
+fn longest_end(settings: &Settings) -> Duration {
+    settings.drain_delay.0 + settings.drain_timeout.0 + STOP_TIMEOUT + ACCESS_LOG_CLOSE
 }
 
 /// The signals that end the process.

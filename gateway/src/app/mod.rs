@@ -3,6 +3,7 @@
 mod build;
 mod control;
 mod lifecycle;
+mod service_manager;
 mod workers;
 
 pub use lifecycle::run;

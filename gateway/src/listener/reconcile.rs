@@ -111,6 +111,11 @@ impl Sockets {
         self.commit(Prepared::default(), &BTreeSet::new());
     }
 
+    /// How many workers there are; each address has a socket for every one.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
     /// What is bound.
     pub fn bound(&self) -> &BTreeSet<SocketAddr> {
         &self.bound

@@ -21,6 +21,8 @@ mod resumption;
 mod revocation;
 mod revocation_lists;
 mod routing;
+mod service;
+mod settings;
 mod tls;
 mod trust_changes;
 mod uploads;
