@@ -4,6 +4,9 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")
 )]
 
+#[macro_use]
+mod codes;
+
 pub mod admin;
 pub mod app;
 pub mod cli;

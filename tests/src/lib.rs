@@ -13,6 +13,7 @@
 
 pub mod backend;
 pub mod binary;
+pub mod checked;
 pub mod client;
 pub mod manifests;
 pub mod metrics;

@@ -7,15 +7,17 @@ use std::time::Instant;
 
 use crate::admin::CrlInUse;
 use crate::model::{
-    Backend, BackendKey, CertificateChain, ClientValidation, Finding, Frontend, FrontendId, Listener, Plan,
-    Severity,
+    Backend, BackendKey, CertificateChain, ClientValidation, Facts, Finding, Frontend, FrontendId, Listener,
+    Plan, Severity,
 };
+use crate::resources::Resources;
 use crate::snapshot::{ServedFrontend, ServedListener, Snapshot};
 use crate::telemetry::Telemetry;
 use crate::telemetry::event::{CrlLoaded, CrlRejected};
 use crate::tls::revocation::feed::Currency;
 use crate::tls::revocation::{CrlEvent, CrlOutcome, CrlSummary, Feed, Want};
-use crate::tls::{ServerTls, TicketKeys, TrustDomain, server_tls};
+use crate::tls::{Code, ServerTls, TicketKeys, TrustDomain, server_tls};
+use crate::translate::translate;
 use crate::upstream::Upstream;
 
 /// Builds snapshots, each on the former one's parts.
@@ -41,6 +43,44 @@ pub(super) struct Built {
     pub(super) unusable_certificates: BTreeMap<String, String>,
     /// Faults found on the way: of anchors and of CRLs.
     pub(super) findings: Vec<Finding>,
+}
+
+/// Plan and snapshot of the documents. A certificate that the TLS library refuses is a fact that translation must
+/// know, since the listener then has a condition to say so and other listeners may take its place.
+pub(super) fn settle(
+    resources: &Resources,
+    facts: &mut Facts,
+    builder: &mut Builder,
+    former: &Snapshot,
+) -> (Plan, Built) {
+    facts.unusable_certificates.clear();
+    loop {
+        let (plan, _) = translate(resources, facts);
+        let built = builder.build(&plan, former, facts.now);
+        let known = facts.unusable_certificates.len();
+        facts.unusable_certificates.extend(built.unusable_certificates.clone());
+        // Every turn names a certificate that the former did not, so there are few.
+        if facts.unusable_certificates.len() == known {
+            return (plan, built);
+        }
+    }
+}
+
+/// Everything that was found, by any stage, in the order of the documents. What was found after translation names an
+/// object alone, and gets its place here.
+pub(super) fn gathered(resources: &Resources, stages: [Vec<Finding>; 3]) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = stages.into_iter().flatten().collect();
+    for finding in findings.iter_mut().filter(|finding| finding.file.is_none()) {
+        // A bundle of several objects is named by all of them.
+        let object = finding.object.split(", ").next().unwrap_or_default();
+        if let Some(origin) = resources.origin(object) {
+            let place = origin.locate(&finding.field);
+            (finding.file, finding.line, finding.column) = (origin.file.clone(), place.line, place.column);
+        }
+    }
+    findings.sort_by(Finding::order);
+    findings.dedup();
+    findings
 }
 
 impl Builder {
@@ -73,7 +113,9 @@ impl Builder {
                     Ok(tls) => tls,
                     Err(Unusable::Certificate { sources, message }) => {
                         for source in sources {
-                            unusable_certificates.insert(source, message.clone());
+                            // Translation names the source itself.
+                            let words = message.strip_prefix(&format!("{source}: ")).unwrap_or(&message);
+                            unusable_certificates.insert(source, words.to_owned());
                         }
                         continue;
                     }
@@ -259,7 +301,7 @@ enum Unusable {
 
 fn fault(source: &str, message: String) -> Finding {
     Finding {
-        code: "YT0301",
+        code: Code::NoAnchor.as_str(),
         severity: Severity::Error,
         file: None,
         line: 0,

@@ -1,14 +1,13 @@
 //! The change river: documents → plan and report → snapshot → one pointer swap → followers. All of it on the control
 //! thread; the workers only ever load what is published.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::admin::{AdminState, Readiness, Reloaded};
-use crate::listener::bind;
 use crate::listener::reconcile::Sockets;
 use crate::model::{Facts, Finding, Plan, Report, Severity};
 use crate::resources::Resources;
@@ -23,11 +22,9 @@ use crate::tls::certificates_in_use;
 use crate::tls::revocation::Want;
 use crate::translate::translate;
 
-use super::build::{Builder, Built};
+use super::build::{Builder, gathered, settle};
+use super::facts::facts;
 use super::service_manager::ServiceManager;
-
-/// Controller names that are answered to in file mode.
-const CONTROLLERS: [&str; 2] = ["gateway.yett.dev/controller", "alb.networking.azure.io/alb-controller"];
 
 /// What the control thread holds.
 pub(super) struct Control {
@@ -125,7 +122,8 @@ impl Control {
 
     fn put_in_service(&mut self, started: Instant, occasion: Occasion) -> Reloaded {
         self.facts.now = unix_now();
-        let (plan, built) = self.build();
+        let former = self.snapshot.load_full();
+        let (plan, built) = settle(&self.resources, &mut self.facts, &mut self.builder, &former);
         let wanted = plan.sockets();
         let addresses: BTreeSet<SocketAddr> = wanted.keys().copied().collect();
         let held = self.sockets.bound().clone();
@@ -156,23 +154,6 @@ impl Control {
         self.publish(plan, built.findings, generation, occasion, started.elapsed())
     }
 
-    /// Plan and snapshot. A certificate that the TLS library refuses is a fact that translation must know, since the
-    /// listener then has a condition to say so and other listeners may take its place.
-    fn build(&mut self) -> (Plan, Built) {
-        self.facts.unusable_certificates.clear();
-        loop {
-            let (plan, _) = translate(&self.resources, &self.facts);
-            let former = self.snapshot.load_full();
-            let built = self.builder.build(&plan, &former, self.facts.now);
-            let known = self.facts.unusable_certificates.len();
-            self.facts.unusable_certificates.extend(built.unusable_certificates.clone());
-            // Every turn names a certificate that the former did not, so there are few.
-            if self.facts.unusable_certificates.len() == known {
-                return (plan, built);
-            }
-        }
-    }
-
     fn publish(
         &mut self,
         plan: Plan,
@@ -183,8 +164,8 @@ impl Control {
     ) -> Reloaded {
         // Once more, now that it is known what is bound.
         let (_, mut report) = translate(&self.resources, &self.facts);
-        report.findings.splice(0..0, self.source_findings.iter().cloned());
-        report.findings.extend(findings);
+        let translated = std::mem::take(&mut report.findings);
+        report.findings = gathered(&self.resources, [self.source_findings.clone(), translated, findings]);
         let errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
         let result = match errors {
             0 => ReloadResult::Ok,
@@ -218,34 +199,5 @@ impl Control {
         self.report = report;
         self.manager.serving(self.readiness.is_ready(), &self.readiness.in_words(errors));
         Reloaded { result, generation, errors }
-    }
-}
-
-/// What translation must know of this process in file mode.
-fn facts(settings: &Settings) -> Facts {
-    let every_address = || {
-        let mut all = vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
-        if bind::has_ipv6() {
-            all.push(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-        }
-        all
-    };
-    let machine = || {
-        bind::machine_addresses().unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot list the machine's addresses; statuses will name loopback");
-            vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]
-        })
-    };
-    let named = &settings.address;
-    let concrete = !named.is_empty() && named.iter().all(|address| !address.is_unspecified());
-    Facts {
-        controllers: CONTROLLERS.map(str::to_owned).into(),
-        file_mode: true,
-        bind_addresses: if named.is_empty() { every_address() } else { named.clone() },
-        node_addresses: if concrete { named.clone() } else { machine() },
-        port_map: settings.port_map.iter().map(|mapping| (mapping.listener, mapping.bind)).collect(),
-        bound: BTreeMap::new(),
-        unusable_certificates: BTreeMap::new(),
-        now: unix_now(),
     }
 }

@@ -1,8 +1,11 @@
 //! The command line: raw arguments to checked ones, then one call.
 
 mod admin;
+mod check;
 mod control;
 mod demo;
+mod explain;
+mod generate;
 mod run;
 mod settings;
 mod status;
@@ -10,7 +13,7 @@ mod status;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// The arguments of `yett`.
 #[derive(Debug, Parser)]
@@ -29,6 +32,10 @@ struct Arguments {
 enum Command {
     /// Serve what the manifests describe
     Run(run::Arguments),
+    /// Say what is wrong with manifests, without serving them
+    Check(check::Arguments),
+    /// Tell what a finding's code means, its usual causes and its remedy
+    Explain(explain::Arguments),
     /// Make, serve and check the mTLS walk-through
     Demo(demo::Arguments),
     /// Print the status of every object, as a running gateway has it
@@ -39,6 +46,12 @@ enum Command {
     Drain(control::Arguments),
     /// Print the effective settings with the origin of each value
     Settings(settings::Arguments),
+    /// Print a completion script for a shell
+    Completions(generate::CompletionsArguments),
+    /// Print the manual page, or write those of all commands
+    Man(generate::ManArguments),
+    /// Print version, revision and compiler
+    Version(generate::VersionArguments),
 }
 
 /// Runs the command line of this process. Exit codes: 0 done, 1 an operation failed, 2 the input is at fault.
@@ -46,14 +59,20 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Reload(arguments) => control::reload(&arguments),
         Command::Drain(arguments) => control::drain(&arguments),
         Command::Settings(arguments) => settings::print(&arguments),
+        Command::Completions(arguments) => generate::completions(&arguments, Arguments::command()),
+        Command::Man(arguments) => generate::man(&arguments, Arguments::command()),
+        Command::Version(arguments) => generate::version(&arguments),
     };
     outcome.unwrap_or_else(|failure| {
-        eprintln!("yett: {:#}", failure.error);
+        // Where nobody reads standard error either, the exit code has to say it.
+        let _ = writeln!(io::stderr(), "yett: {:#}", failure.error);
         ExitCode::from(failure.code)
     })
 }

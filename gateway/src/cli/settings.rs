@@ -58,6 +58,12 @@ pub(super) struct Flags {
 }
 
 impl Flags {
+    /// Those that bear on what documents mean.
+    pub(super) fn of_documents(settings: &Option<PathBuf>, address: &[String], port_map: &[String]) -> Self {
+        let (address, port_map) = (address.to_vec(), port_map.to_vec());
+        Self { settings: settings.clone(), address, port_map, ..Self::default() }
+    }
+
     /// Gathers all layers: defaults, the settings file, `YETT_*` variables, flags.
     pub(super) fn layers(&self) -> Result<Layers, Failure> {
         let mut layers = Layers::default();

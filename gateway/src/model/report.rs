@@ -1,5 +1,6 @@
 //! What became of every object: findings with their place, and the status that a cluster would hold.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -49,6 +50,19 @@ pub struct Finding {
     /// What to do about it, where we can tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+}
+
+impl Finding {
+    /// The order of the documents: by file, line and column; what has no file comes last.
+    pub fn order(&self, other: &Finding) -> Ordering {
+        fn place(finding: &Finding) -> impl Ord + '_ {
+            (finding.file.is_none(), &finding.file, finding.line, finding.column)
+        }
+        fn rest(finding: &Finding) -> impl Ord + '_ {
+            (&finding.object, &finding.field, finding.code, &finding.message)
+        }
+        place(self).cmp(&place(other)).then_with(|| rest(self).cmp(&rest(other)))
+    }
 }
 
 impl fmt::Display for Finding {

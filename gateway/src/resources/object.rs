@@ -14,7 +14,7 @@ use super::httproute::HttpRoute;
 use super::meta::ObjectMeta;
 use super::namespace::Namespace;
 use super::referencegrant::ReferenceGrant;
-use super::secret::Secret;
+use super::secret::{FILE_ANNOTATION_PREFIX, Secret};
 use super::service::Service;
 use super::spans::{Place, Spans};
 
@@ -42,8 +42,15 @@ pub struct Origin {
 
 impl Origin {
     /// The place of a field such as `spec.listeners[0].tls`; of the nearest field around it where it was not written.
+    /// A value `data["key"]` is found wherever it was written.
     pub fn locate(&self, path: &str) -> Place {
-        self.spans.locate(path)
+        let key = path.strip_prefix("data[\"").and_then(|rest| rest.strip_suffix("\"]"));
+        let elsewhere = key.filter(|_| self.spans.find(path).is_none()).and_then(|key| {
+            let annotation = format!("metadata.annotations[\"{FILE_ANNOTATION_PREFIX}{key}\"]");
+            let written = [annotation, format!("stringData[\"{key}\"]"), format!("binaryData[\"{key}\"]")];
+            written.iter().find_map(|path| self.spans.find(path))
+        });
+        elsewhere.unwrap_or_else(|| self.spans.locate(path))
     }
 }
 
@@ -113,6 +120,16 @@ macro_rules! kinds {
                     $(AnyObject::$type(object) => {
                         self.$field.insert(object).map_err(|incumbent| incumbent.origin.clone())
                     })+
+                }
+            }
+
+            /// Where the object that findings name so (`Kind namespace/name`) was read.
+            pub fn origin(&self, object: &str) -> Option<&Origin> {
+                let (kind, name) = object.split_once(' ')?;
+                let (namespace, name) = name.split_once('/').unwrap_or(("", name));
+                match kind {
+                    $($kind => Some(&self.$field.get(namespace, name)?.origin),)+
+                    _ => None,
                 }
             }
 

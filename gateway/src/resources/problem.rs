@@ -34,36 +34,10 @@ pub enum Severity {
     Error,
 }
 
-macro_rules! codes {
-    ($($(#[doc = $meaning:literal])+ $name:ident = $code:literal,)+) => {
-        /// The sorts of faults a document can have. Codes are stable: a retired one is not given again.
-        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-        pub enum Code {
-            $($(#[doc = $meaning])+ $name,)+
-        }
-
-        impl Code {
-            /// Every code.
-            pub const ALL: &'static [Code] = &[$(Code::$name),+];
-
-            /// The code as printed, `YT0104`.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Code::$name => $code,)+
-                }
-            }
-
-            /// What it means, in one sentence.
-            pub fn meaning(self) -> &'static str {
-                match self {
-                    $(Code::$name => concat!($($meaning),+).trim_ascii_start(),)+
-                }
-            }
-        }
-    };
-}
-
 codes! {
+    /// The sorts of faults a document can have. Codes are stable: a retired one is not given again.
+    enum Code;
+
     /// The text is not valid YAML or JSON.
     Syntax = "YT0101",
     /// The document is no Kubernetes object: apiVersion, kind or metadata.name is missing or malformed.

@@ -46,6 +46,17 @@ impl Spans {
     /// The place of `path`, written as in `spec.listeners[0].tls` or `data["ca.crt"]`. A part that is not there is
     /// answered by the nearest one around it.
     pub fn locate(&self, path: &str) -> Place {
+        self.walk(path).0
+    }
+
+    /// The place of exactly `path`, if it is there.
+    pub fn find(&self, path: &str) -> Option<Place> {
+        let (place, rest) = self.walk(path);
+        rest.is_empty().then_some(place)
+    }
+
+    /// The place of as much of a path as is there, and what is left of it.
+    fn walk<'p>(&self, path: &'p str) -> (Place, &'p str) {
         let mut here = self;
         let mut rest = path;
         while !rest.is_empty() {
@@ -54,7 +65,7 @@ impl Spans {
             here = inner;
             rest = tail;
         }
-        here.place
+        (here.place, rest)
     }
 
     /// Takes a member out; nothing known about it where it is not there.

@@ -5,7 +5,7 @@
 
 pub mod file;
 
-pub use file::{FileSource, ReloadHandle};
+pub use file::{FileSource, ReloadHandle, read_once};
 
 use crate::model;
 use crate::resources::{self, Problem, Resources};

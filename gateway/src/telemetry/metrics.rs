@@ -258,8 +258,8 @@ fn register(registry: &Registry, collector: Box<dyn Collector>) -> bool {
     }
 }
 
-/// Version, revision, compiler and features as labels.
-fn build_labels() -> [(&'static str, &'static str); 4] {
+/// Version, revision, compiler and features, as the labels of `yett_build_info`.
+pub fn build_labels() -> [(&'static str, &'static str); 4] {
     [
         ("version", env!("CARGO_PKG_VERSION")),
         ("revision", option_env!("YETT_REVISION").unwrap_or("unknown")),

@@ -3,6 +3,7 @@
 pub mod accept;
 mod certificate;
 mod chains;
+mod code;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod identity;
@@ -20,6 +21,7 @@ mod verifier;
 
 pub use accept::{Accepted, Alpn, Refused, TlsFacts, accept};
 pub use chains::{CHAIN_CACHE_ENTRIES_MAX, VerifiedChain};
+pub use code::Code;
 pub use identity::identity_of;
 pub use in_use::certificates_in_use;
 pub use material::{MaterialError, ServerTls, server_tls};

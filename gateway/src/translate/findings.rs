@@ -1,38 +1,7 @@
 //! Findings of translation: their codes, and the list that gives each its place in the documents.
 
-use std::cmp::Ordering;
-
 use crate::model::{Finding, Severity};
 use crate::resources::{Kind, Object};
-
-macro_rules! codes {
-    ($($(#[doc = $meaning:literal])+ $name:ident = $code:literal,)+) => {
-        /// The sorts of findings that translation makes. Codes are stable: a retired one is not given again.
-        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-        pub enum Code {
-            $($(#[doc = $meaning])+ $name,)+
-        }
-
-        impl Code {
-            /// Every code.
-            pub const ALL: &'static [Code] = &[$(Code::$name),+];
-
-            /// The code as printed, `YT0201`.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Code::$name => $code,)+
-                }
-            }
-
-            /// What it means, in one sentence.
-            pub fn meaning(self) -> &'static str {
-                match self {
-                    $(Code::$name => concat!($($meaning),+).trim_ascii_start(),)+
-                }
-            }
-        }
-    };
-}
 
 impl Code {
     /// What to do about it, where the code alone tells.
@@ -51,6 +20,9 @@ impl Code {
 }
 
 codes! {
+    /// The sorts of findings that translation makes. Codes are stable: a retired one is not given again.
+    enum Code;
+
     /// A GatewayClass asks for something that is not supported.
     ClassRefused = "YT0201",
     /// A Gateway as a whole cannot be served.
@@ -150,17 +122,10 @@ impl Findings {
 
     /// By file, line and column; what has no file comes last. Repetitions are dropped.
     pub(super) fn into_sorted(mut self) -> Vec<Finding> {
-        self.list.sort_by(order);
+        self.list.sort_by(Finding::order);
         self.list.dedup();
         self.list
     }
-}
-
-fn order(a: &Finding, b: &Finding) -> Ordering {
-    let key = |f: &Finding| (f.file.is_none(), f.file.clone(), f.line, f.column);
-    key(a).cmp(&key(b)).then_with(|| {
-        (&a.object, &a.field, a.code, &a.message).cmp(&(&b.object, &b.field, b.code, &b.message))
-    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 
 mod admin;
 mod bodies;
+mod check;
+mod check_mutations;
 mod documents;
 mod drain;
 mod examples;

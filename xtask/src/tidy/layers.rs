@@ -19,6 +19,7 @@ use Nature::{Acting, Pure};
 type Row = (&'static str, Nature, &'static [&'static str]);
 
 const TABLE: &[Row] = &[
+    ("codes", Pure, &[]),
     ("model", Pure, &["gateway_common::Reason", "gateway_common::reason"]),
     ("resources", Pure, &[]),
     ("translate", Pure, &["model", "resources"]),

@@ -49,6 +49,16 @@ pub struct FileSource {
     poll: Duration,
 }
 
+/// Gathers what the files and directories hold now, as a source does that has just begun, without following them.
+pub fn read_once(paths: &[PathBuf]) -> Loaded {
+    let mut found = scan(paths, std::iter::empty());
+    let mut problems = std::mem::take(&mut found.problems);
+    let taken = Memory::default().take(&mut found);
+    problems.extend(taken.problems);
+    let findings = problems.into_iter().map(finding).collect();
+    Loaded { resources: taken.resources.unwrap_or_default(), findings, changed: true }
+}
+
 /// Lets others ask for a reload.
 #[derive(Clone, Debug)]
 pub struct ReloadHandle(Arc<Notify>);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::index::List;
 use crate::model::{Finding, Severity};
 use crate::telemetry::labels::CrlResult;
+use crate::tls::Code;
 
 /// What became of one list of a source, or of a source that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,13 +103,13 @@ impl CrlEvent {
         let (code, severity, message, help) = self.words()?;
         let (object, field) = self.source.rsplit_once(' ').unwrap_or((&self.source, ""));
         Some(Finding {
-            code,
+            code: code.as_str(),
             severity,
             file: None,
             line: 0,
             column: 0,
             object: object.to_owned(),
-            field: if field.is_empty() { String::new() } else { format!("data[{field}]") },
+            field: if field.is_empty() { String::new() } else { format!("data[\"{field}\"]") },
             message: match &self.issuer {
                 Some(issuer) => format!("the CRL of `{issuer}` {message}"),
                 None => format!("the CRL {message}"),
@@ -118,41 +119,56 @@ impl CrlEvent {
     }
 
     /// Code, severity, what there is to say with the list as its subject, and what to do.
-    fn words(&self) -> Option<(&'static str, Severity, String, &'static str)> {
+    fn words(&self) -> Option<(Code, Severity, String, &'static str)> {
         let publish = "publish a current list";
         Some(match &self.outcome {
             CrlOutcome::InUse(CrlSummary { currency: Currency::Late, .. }) => {
                 let message = "is past its nextUpdate; it decides for 24 hours more".to_owned();
-                ("YT0501", Severity::Warning, message, publish)
+                (Code::CrlLate, Severity::Warning, message, publish)
             }
             CrlOutcome::InUse(CrlSummary { currency: Currency::Stale, .. }) => {
                 let message =
                     "is past its nextUpdate by more than 24 hours; its clients are refused".to_owned();
-                ("YT0502", Severity::Error, message, publish)
+                (Code::CrlStale, Severity::Error, message, publish)
             }
             CrlOutcome::InUse(CrlSummary { number: None, .. }) => {
                 let message = "has no CRLNumber; an older list is told by its thisUpdate alone".to_owned();
-                ("YT0503", Severity::Warning, message, "let the authority number its lists (RFC 5280 §5.2.3)")
+                (
+                    Code::CrlUnnumbered,
+                    Severity::Warning,
+                    message,
+                    "let the authority number its lists (RFC 5280 §5.2.3)",
+                )
             }
             CrlOutcome::InUse(_) => return None,
             CrlOutcome::Kept(_) => {
                 let message = "is no longer in the material; the last one decides on".to_owned();
-                ("YT0504", Severity::Warning, message, "put it back, or remove the key to stop checking")
+                (Code::CrlKept, Severity::Warning, message, "put it back, or remove the key to stop checking")
             }
             CrlOutcome::Waiting => {
                 let message =
                     "is of an issuer that is not in the bundle; it waits for a client that brings the \
                                issuer's certificate"
                         .to_owned();
-                ("YT0505", Severity::Warning, message, "if this issuer is to be trusted, add it to ca.crt")
+                (
+                    Code::CrlWaiting,
+                    Severity::Warning,
+                    message,
+                    "if this issuer is to be trusted, add it to ca.crt",
+                )
             }
             CrlOutcome::Rejected { message, kept: true, .. } => {
                 let message = format!("is not used, the last good one decides on: {message}");
-                ("YT0506", Severity::Error, message, publish)
+                (Code::CrlSuperseded, Severity::Error, message, publish)
             }
             CrlOutcome::Rejected { message, kept: false, .. } => {
                 let message = format!("is not used, and clients are refused for it: {message}");
-                ("YT0507", Severity::Error, message, "correct the list, or remove the key to stop checking")
+                (
+                    Code::CrlUnusable,
+                    Severity::Error,
+                    message,
+                    "correct the list, or remove the key to stop checking",
+                )
             }
         })
     }

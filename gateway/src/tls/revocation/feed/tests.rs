@@ -397,7 +397,7 @@ fn findings_name_object_field_and_issuer() {
     let events = Feed::new().load(&domain(&[&ca]), &[material(&forged)], NOW);
     assert_eq!(
         events[0].finding().unwrap().to_string(),
-        "error[YT0507]: Secret ns/ca: data[ca.crl]: the CRL of `CN=CA` is not used, and clients are refused for it: \
+        "error[YT0507]: Secret ns/ca: data[\"ca.crl\"]: the CRL of `CN=CA` is not used, and clients are refused for it: \
          its signature is not the issuer's"
     );
 }
