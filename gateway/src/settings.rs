@@ -69,9 +69,11 @@ pub struct Limits {
     pub idle_timeout: Span,
     /// From a request's first byte (of a connection: from its beginning) to the end of its head.
     pub request_head_timeout: Span,
-    /// Bytes of a request's head.
+    /// Bytes of a request's head, and of its trailers.
     pub request_head_bytes_max: usize,
-    /// Fields of a request's head.
+    /// Bytes of a request's target on HTTP/1.1.
+    pub request_target_bytes_max: usize,
+    /// Fields of a request's head, and of its trailers.
     pub request_fields_max: usize,
     /// How long a client may take for the next piece of a body that it is sending.
     pub request_body_timeout: Span,
@@ -154,6 +156,7 @@ impl Default for Limits {
             idle_timeout: Span::seconds(300),
             request_head_timeout: Span::seconds(10),
             request_head_bytes_max: 64 * 1024,
+            request_target_bytes_max: 16 * 1024,
             request_fields_max: 100,
             request_body_timeout: Span::seconds(30),
             response_stall_timeout: Span::seconds(60),

@@ -99,6 +99,7 @@ fn http_limits(limits: &settings::Limits) -> Limits {
         idle_timeout: limits.idle_timeout.0,
         request_head_timeout: limits.request_head_timeout.0,
         request_head_bytes_max: limits.request_head_bytes_max,
+        request_target_bytes_max: limits.request_target_bytes_max,
         request_fields_max: limits.request_fields_max,
         request_body_timeout: limits.request_body_timeout.0,
         response_stall_timeout: limits.response_stall_timeout.0,

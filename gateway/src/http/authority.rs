@@ -60,11 +60,16 @@ impl Authority {
         }
     }
 
-    /// Reads `host` or `host:port`. Stricter than RFC 3986 §3.2.2: letters, digits, `-`, `.` and `_`, no empty label
-    /// but the root's, no user information, no percent-encoding.
+    /// Reads `host` or `host:port`.
     pub fn parse(text: &HeaderValue) -> Result<Self, AuthorityError> {
+        let (host, port) = Self::split(text.to_str().map_err(|_| AuthorityError::Malformed)?)?;
+        Ok(Self { text: text.clone(), host: host.to_ascii_lowercase(), port })
+    }
+
+    /// The host, without a trailing dot, and the port. Stricter than RFC 3986 §3.2.2: letters, digits, `-`, `.` and `_`,
+    /// no empty label but the root's, no user information, no percent-encoding.
+    pub fn split(whole: &str) -> Result<(&str, Option<u16>), AuthorityError> {
         let malformed = AuthorityError::Malformed;
-        let whole = text.to_str().map_err(|_| malformed)?;
         let (host, port) = match whole.strip_prefix('[') {
             Some(rest) => {
                 let (address, rest) = rest.split_once(']').ok_or(malformed)?;
@@ -89,7 +94,7 @@ impl Authority {
         if !host.starts_with('[') && !is_host(host) {
             return Err(malformed);
         }
-        Ok(Self { text: text.clone(), host: host.to_ascii_lowercase(), port })
+        Ok((host, port))
     }
 
     fn means(&self, other: &Self, default_port: u16) -> bool {

@@ -14,9 +14,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
-use super::headers;
+use super::frame::Fault;
 use super::serve::Held;
 use super::watch::Activity;
+use super::{guard, headers};
 use crate::model::Reason;
 use crate::telemetry::Outcome;
 use crate::upstream::UpstreamBody;
@@ -48,7 +49,18 @@ struct Upload {
 pub struct Progress {
     moved: Cell<Instant>,
     ended: Cell<bool>,
-    fault: Cell<Option<Reason>>,
+    broken: Cell<Option<Broken>>,
+}
+
+/// Why an upload broke off, as its request has to know it.
+#[derive(Clone, Copy, Debug)]
+pub enum Broken {
+    /// The client went away.
+    Left,
+    /// The client kept us waiting.
+    Paused,
+    /// What came was no body.
+    Malformed(Fault),
 }
 
 /// Why an upload broke off.
@@ -74,8 +86,8 @@ impl Progress {
     }
 
     /// Why it broke off, if it did.
-    pub fn fault(&self) -> Option<Reason> {
-        self.fault.get()
+    pub fn broken(&self) -> Option<Broken> {
+        self.broken.get()
     }
 }
 
@@ -94,7 +106,7 @@ impl RequestBody {
         let progress = Rc::new(Progress {
             moved: Cell::new(Instant::now()),
             ended: Cell::new(false),
-            fault: Cell::new(None),
+            broken: Cell::new(None),
         });
         let upload = Upload {
             incoming,
@@ -111,7 +123,7 @@ impl RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         let Some(upload) = self.0.take() else { return };
-        if upload.multiplexed && !upload.incoming.is_end_stream() && upload.progress.fault().is_none() {
+        if upload.multiplexed && !upload.incoming.is_end_stream() && upload.progress.broken().is_none() {
             tokio::task::spawn_local(discard(upload.incoming));
         }
     }
@@ -160,7 +172,7 @@ impl Upload {
         let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
             let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(self.pause_max)));
             ready!(pause.as_mut().poll(cx));
-            self.progress.fault.set(Some(Reason::RequestTimeout));
+            self.progress.broken.set(Some(Broken::Paused));
             return Poll::Ready(Some(Err(UploadError::Pause(self.pause_max))));
         };
         self.pause = None;
@@ -178,7 +190,8 @@ impl Upload {
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
-                self.progress.fault.set(Some(Reason::ClientClosed));
+                let broken = guard::fault_of(&error).map_or(Broken::Left, Broken::Malformed);
+                self.progress.broken.set(Some(broken));
                 Some(Err(UploadError::Client(error)))
             }
             None => {

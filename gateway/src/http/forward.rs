@@ -19,7 +19,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::answer::Form;
 use super::authority::Authority;
-use super::body::{Progress, RequestBody, ResponseBody};
+use super::body::{Broken, Progress, RequestBody, ResponseBody};
+use super::frame::Fault;
+use super::guard;
 use super::headers::{self, Told};
 use super::redirect;
 use super::serve::{Connection, Held};
@@ -57,6 +59,8 @@ struct Descent<'a> {
     snapshot: Arc<Snapshot>,
     outcome: Outcome,
     began: Instant,
+    /// The request only stands for one that the guard refused.
+    fault: Option<Fault>,
     /// How far the request's body has come, if it has one.
     progress: Option<Rc<Progress>>,
 }
@@ -86,6 +90,7 @@ pub(super) async fn forward(
         snapshot: server.snapshots.load_full(),
         outcome,
         began: Instant::now(),
+        fault: connection.intake.take(),
         progress,
     };
     let answer = descent.descend(head, body).await.unwrap_or_else(|refused| {
@@ -120,6 +125,9 @@ impl Descent<'_> {
                 connection.refuse_client(&own.metrics);
             }
         })?;
+        if let Some(fault) = self.fault {
+            return Err(self.faulty(fault));
+        }
 
         let authority = self.check(&head, frontend)?;
         let host = authority.as_ref().map_or("", |authority| &authority.host);
@@ -196,6 +204,8 @@ impl Descent<'_> {
         edit_request(&mut head.headers, &backend.filters);
         address(&mut head, authority, &lease, upstream.protocol())?;
 
+        let length = body.size_hint().exact().filter(|_| head.headers.contains_key(CONTENT_LENGTH));
+        headers::frame(&mut head.headers, length);
         let progress = self.progress.clone();
         self.outcome.attempt(upstream.metrics(), lease.endpoint());
 
@@ -228,6 +238,14 @@ impl Descent<'_> {
         Ok(Answer::Backend(response, deadline))
     }
 
+    /// A request that is none.
+    fn faulty(&self, fault: Fault) -> Refused {
+        if let Some(limit) = guard::limit_of(fault) {
+            self.connection.server.telemetry.metrics.limit_hit(limit);
+        }
+        Refused::last(Refusal::with_detail(fault.reason(), fault.to_string()))
+    }
+
     /// Headers from the client to the backend.
     fn tell(
         &mut self,
@@ -254,9 +272,10 @@ impl Descent<'_> {
 
     /// What the client is told of a failed exchange.
     fn failed(&self, error: &UpstreamError) -> Refused {
-        let fault = self.progress.as_ref().and_then(|progress| progress.fault());
-        match (error, fault) {
-            (UpstreamError::RequestBody(_), Some(Reason::RequestTimeout)) => {
+        let broken = self.progress.as_ref().and_then(|progress| progress.broken());
+        match (error, broken) {
+            (UpstreamError::RequestBody(_), Some(Broken::Malformed(fault))) => self.faulty(fault),
+            (UpstreamError::RequestBody(_), Some(Broken::Paused)) => {
                 self.connection.server.telemetry.metrics.limit_hit(Limit::RequestBodyTimeout);
                 Reason::RequestTimeout.into()
             }

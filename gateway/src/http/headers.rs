@@ -1,6 +1,8 @@
 //! What happens to header fields on their way through (RFC 9110 §7.6, RFC 9440).
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+};
 
 use crate::model::HeaderEdit;
 
@@ -17,6 +19,8 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Fields that only we may send to a backend: they tell who the client is.
 const IDENTITY: [&str; 3] = ["client-cert", "client-cert-chain", "x-forwarded-client-cert"];
+/// Fields that frame a message. Ours are written anew; a backend that takes `_` for `-` may take others for them.
+const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
 /// Fields that say how the request reached us. A client may send them; what we do with them differs by field.
 const TRACE: [&str; 4] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id"];
 
@@ -43,7 +47,9 @@ pub struct Told<'a> {
 pub fn to_backend(headers: &mut HeaderMap, told: &Told<'_>) {
     let trailers = headers.get_all(TE).iter().any(accepts_trailers);
     remove_hop_by_hop(headers);
-    remove_if(headers, |name| is_identity(name) || is_disguised(name, &TRACE));
+    remove_if(headers, |name| {
+        is_identity(name) || is_disguised(name, &TRACE) || is_disguised(name, &FRAMING)
+    });
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         if told.backend_is_http1 {
@@ -68,6 +74,16 @@ pub fn to_backend(headers: &mut HeaderMap, told: &Told<'_>) {
     }
 }
 
+/// Says how long a request's body is, in our words: nothing that came with it frames what goes to the backend. `length`:
+/// that of a body which is known, and was named by the client too; `None`: none, or one whose end shows when it comes.
+pub fn frame(headers: &mut HeaderMap, length: Option<u64>) {
+    headers.remove(TRANSFER_ENCODING);
+    match length {
+        Some(length) => drop(headers.insert(CONTENT_LENGTH, length.into())),
+        None => drop(headers.remove(CONTENT_LENGTH)),
+    }
+}
+
 /// Makes a backend's fields fit for the client. `length_is_known`: the body's length is that of the field, or there is
 /// no body to speak of.
 pub fn to_client(headers: &mut HeaderMap, length_is_known: bool) {
@@ -85,6 +101,7 @@ pub fn trailers_to_backend(trailers: &mut HeaderMap) {
         is_identity(name)
             || TRACE.contains(&name)
             || is_disguised(name, &TRACE)
+            || is_disguised(name, &FRAMING)
             || matches!(
                 name,
                 "host" | "content-length" | "authorization" | "cookie" | "content-encoding" | "content-type"

@@ -95,6 +95,11 @@ fn a_request_on_its_way() {
             "x-forwarded-for: 1.1.1.1, 2.2.2.2, 192.0.2.1",
         ),
         (
+            "nothing that frames the message for some",
+            "content_length: 5 | Transfer_Encoding: chunked | transfer_encodings: x",
+            "transfer_encodings: x",
+        ),
+        (
             "credentials for a proxy are not for the backend",
             "proxy-authorization: x | authorization: y",
             "authorization: y",
@@ -160,6 +165,20 @@ fn trailers_carry_no_identity() {
     );
     trailers_to_backend(&mut trailers);
     assert_eq!(sorted(&trailers), ["grpc-status: 0"]);
+}
+
+#[test]
+fn what_frames_a_request_is_written_anew() {
+    for (description, sent, length, expected) in [
+        ("a known length", "content-length: 3", Some(3), "content-length: 3"),
+        ("as we have it", "content-length: 007", Some(7), "content-length: 7"),
+        ("alone", "content-length: 3 | transfer-encoding: chunked", Some(3), "content-length: 3"),
+        ("none that nobody knows", "content-length: 3 | transfer-encoding: chunked | a: b", None, "a: b"),
+    ] {
+        let mut headers = fields(sent);
+        frame(&mut headers, length);
+        assert_eq!(sorted(&headers), sorted(&fields(expected)), "{description}");
+    }
 }
 
 #[test]

@@ -10,6 +10,8 @@ pub mod answer;
 pub mod authority;
 pub mod body;
 pub mod forward;
+pub mod frame;
+mod guard;
 pub mod headers;
 pub mod redirect;
 pub mod serve;
@@ -28,9 +30,11 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// From the first byte of a request (of a connection: from its beginning) to the end of the head.
     pub request_head_timeout: Duration,
-    /// Bytes of a request head.
+    /// Bytes of a request head, and of a trailer section.
     pub request_head_bytes_max: usize,
-    /// Fields of a request head.
+    /// Bytes of a request target on HTTP/1.1.
+    pub request_target_bytes_max: usize,
+    /// Fields of a request head, and of a trailer section.
     pub request_fields_max: usize,
     /// How long a client may take for the next piece of a body that it is sending.
     pub request_body_timeout: Duration,
@@ -63,6 +67,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(300),
             request_head_timeout: Duration::from_secs(10),
             request_head_bytes_max: 64 * 1024,
+            request_target_bytes_max: 16 * 1024,
             request_fields_max: 100,
             request_body_timeout: Duration::from_secs(30),
             response_stall_timeout: Duration::from_secs(60),

@@ -3,12 +3,13 @@
 use std::cell::{Cell, OnceCell};
 use std::convert::Infallible;
 use std::error::Error as _;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -24,6 +25,8 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::forward::forward;
+use super::frame::{self, Framer};
+use super::guard::{Guard, Intake};
 use super::watch::{Activity, Watched};
 use super::{Limits, Pool};
 use crate::model::{FrontendId, Identity, Reason};
@@ -38,6 +41,9 @@ use crate::tls::peer::Credential;
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How much is read at once to see the preface; a usual request fits and is not copied again.
 const PREFACE_READ_BYTES_MAX: usize = 2048;
+
+/// What hyper may find a head larger than the guard, which puts another one in its place.
+const HEAD_SLACK_BYTES: usize = 1024;
 
 /// What a worker's connections have in common.
 #[derive(Debug)]
@@ -90,6 +96,8 @@ pub(super) struct Connection {
     pub(super) peer_is_trusted: bool,
     client_cert: OnceCell<HeaderValue>,
     activity: Rc<Activity>,
+    /// What the guard of an HTTP/1.1 connection has to say.
+    pub(super) intake: Rc<Intake>,
     ending: Cell<bool>,
     /// Whether the gate has refused its client.
     is_refused: Cell<bool>,
@@ -106,11 +114,13 @@ pub struct Held {
 impl Connection {
     fn new(server: Rc<Server>, client: Client) -> Rc<Self> {
         let address = client.facts.peer.ip().to_canonical();
+        let activity = Activity::new(server.limits);
         Rc::new(Self {
             peer: HeaderValue::from_str(&address.to_string())
                 .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             peer_is_trusted: is_trusted(&server.trusted_proxies, address),
-            activity: Activity::new(server.limits),
+            intake: Rc::new(Intake::new(Rc::clone(&activity))),
+            activity,
             client_cert: OnceCell::new(),
             ending: Cell::new(false),
             is_refused: Cell::new(false),
@@ -215,7 +225,7 @@ where
             (ahead.starts_with(HTTP2_PREFACE), ahead)
         }
     };
-    let io = TokioIo::new(Watched::new(io, ahead, Rc::clone(&connection.activity)));
+    let io = Watched::new(io, ahead, Rc::clone(&connection.activity));
     let requests = Rc::clone(&connection);
     let service = service_fn(move |request: Request<Incoming>| {
         let connection = Rc::clone(&requests);
@@ -223,10 +233,11 @@ where
     });
     if multiplexed {
         connection.activity.is_http2();
-        let http2 = pin!(http2_builder(limits).serve_connection(io, service));
+        let http2 = pin!(http2_builder(limits).serve_connection(TokioIo::new(io), service));
         drive(&connection, drained, http2, http2::Connection::graceful_shutdown).await;
     } else {
-        let http1 = pin!(http1_builder(limits).serve_connection(io, service));
+        let io = Guard::new(io, framer(&connection), Rc::clone(&connection.intake));
+        let http1 = pin!(http1_builder(limits).serve_connection(TokioIo::new(io), service));
         drive(&connection, drained, http1, http1::Connection::graceful_shutdown).await;
     }
 }
@@ -250,6 +261,9 @@ async fn drive<C>(
         let mut draining = pin!(async {
             drained.reached(Phase::Draining).await;
             connection.activity.first_request().await;
+            // Nor one that is in the middle of its next request. Looked at again whenever more of it has come, since the
+            // connection wakes the same task; the head's clock ends the wait.
+            poll_fn(|_| if connection.intake.is_in_head() { Poll::Pending } else { Poll::Ready(()) }).await;
         });
         loop {
             tokio::select! {
@@ -261,11 +275,16 @@ async fn drive<C>(
                     if let Some(limit) = limit {
                         metrics.limit_hit(limit);
                     }
-                    // Of a head that does not come to its end hyper would await the rest.
-                    if finishing || limit == Some(Limit::RequestHeadTimeout) {
+                    let is_head = limit == Some(Limit::RequestHeadTimeout);
+                    let is_answered = is_head && connection.intake.time_out();
+                    // To a client that has not said a word there is nothing to answer.
+                    if finishing || (is_head && !is_answered) {
                         return Ok(());
                     }
                     overdue.set(connection.activity.overdue(stalled));
+                    if is_answered {
+                        continue;
+                    }
                 }
             }
             finishing = true;
@@ -284,7 +303,18 @@ async fn drive<C>(
     }
 }
 
-/// What hyper answered by itself, below our sight.
+/// Frames a client's requests.
+fn framer(connection: &Connection) -> Framer {
+    let limits = &connection.server.limits;
+    let limits = frame::Limits {
+        head_bytes_max: limits.request_head_bytes_max,
+        target_bytes_max: limits.request_target_bytes_max,
+        fields_max: limits.request_fields_max,
+    };
+    Framer::new(limits, if connection.client.facts.tls.is_some() { 443 } else { 80 })
+}
+
+/// What hyper answered by itself, below our sight. On HTTP/1.1 the guard leaves it nothing to refuse.
 fn reason(error: &hyper::Error) -> Option<Reason> {
     match () {
         () if error.is_parse_too_large() => Some(Reason::HeaderFieldsTooLarge),
@@ -313,7 +343,8 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
         .max_headers(limits.request_fields_max)
         // No `pipeline_flush`: it holds an answer back for as long as a part of the next request is there, and loses it
         // when the connection ends before the rest comes.
-        .max_header_size(limits.request_head_bytes_max);
+        // The guard's limit is the one that counts.
+        .max_header_size(limits.request_head_bytes_max + HEAD_SLACK_BYTES);
     builder
 }
 

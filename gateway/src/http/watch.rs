@@ -81,7 +81,6 @@ impl Activity {
 
     pub(super) fn begin(&self) {
         self.busy.set(self.busy.get() + 1);
-        self.head_since.set(None);
         if !self.begun.replace(true) {
             self.first.notify_one();
         }
@@ -112,8 +111,15 @@ impl Activity {
         if self.multiplexed.get() {
             // Frames are not heads; a client may open a connection before it has a request.
             self.head_since.set(None);
-        } else if self.busy.get() == 0 && self.head_since.get().is_none() {
-            self.head_since.set(Some(Instant::now()));
+        }
+    }
+
+    /// On HTTP/1.1: whether the part of a head has come, and the rest has not.
+    pub(super) fn in_head(&self, under_way: bool) {
+        match (under_way, self.head_since.get()) {
+            (false, _) => self.head_since.set(None),
+            (true, None) => self.head_since.set(Some(Instant::now())),
+            (true, Some(_)) => {}
         }
     }
 
@@ -126,7 +132,8 @@ impl Activity {
         } else if let Some(since) = self.closing_since.get() {
             (since.max(idle_since) + self.limits.close_timeout, None)
         } else if let Some(since) = self.head_since.get() {
-            (since + self.limits.request_head_timeout, Some(Limit::RequestHeadTimeout))
+            // Nobody need hurry while an earlier request keeps the connection busy.
+            (since.max(idle_since) + self.limits.request_head_timeout, Some(Limit::RequestHeadTimeout))
         } else {
             (idle_since + self.limits.idle_timeout, Some(Limit::IdleTimeout))
         }

@@ -157,6 +157,12 @@ labels! {
         RequestHeadTimeout = "request_head_timeout",
         /// Size of a request head.
         RequestHeadBytesMax = "request_head_bytes_max",
+        /// Size of a request target.
+        RequestTargetBytesMax = "request_target_bytes_max",
+        /// Size of the line before a chunk.
+        ChunkLineBytesMax = "chunk_line_bytes_max",
+        /// Size of the extensions of a body's chunks.
+        ChunkExtensionBytesMax = "chunk_extension_bytes_max",
         /// Number of header fields.
         RequestFieldsMax = "request_fields_max",
         /// Time between two pieces of a request body.

@@ -223,9 +223,11 @@ fn silent_and_slow_clients_are_let_go() {
         let plan = Plan { limits, ..Plan::default() };
         let world = World::new(&[listener("", vec![rule("", "", forward())])], Some(address), &plan);
         assert_eq!(talk(world.connect(), "").await, "", "says nothing");
-        assert_eq!(talk(world.connect(), "GET / HT").await, "", "begins a head");
+        let answer = talk(world.connect(), "GET / HT").await;
+        assert_eq!((status(&answer), reason(&answer)), (408, Some("request_timeout")), "begins a head");
         let answer = talk(world.connect(), &format!("{GET}GET /half")).await;
         assert_eq!(status(&answer), 200, "begins a second one");
+        assert!(answer.contains("HTTP/1.1 408 Request Timeout\r\n"), "begins a second one: {answer}");
         assert_eq!(status(&talk(world.connect(), GET).await), 200, "has no more to say");
         let answer =
             talk(world.connect(), "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf").await;
