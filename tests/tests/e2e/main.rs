@@ -9,6 +9,7 @@ mod documents;
 mod drain;
 mod examples;
 mod fallback;
+mod framing;
 mod gateway_answers;
 mod handshake_refusals;
 mod headers;
