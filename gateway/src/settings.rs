@@ -61,6 +61,12 @@ pub struct Tls {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
+    /// Connections of clients; 0: as many as come.
+    pub connections_max: Cap,
+    /// Those of one listener's port; 0: no limit of its own.
+    pub connections_per_listener_max: usize,
+    /// Those from one IPv4 address or IPv6 /64, but for trusted proxies; 0: no limit of its own.
+    pub connections_per_source_max: usize,
     /// From accept to the end of the TLS handshake.
     pub handshake_timeout: Span,
     /// Handshakes in flight over all workers; past it the one that has waited longest for its client is dropped.
@@ -119,6 +125,10 @@ pub struct Limits {
     pub response_fields_max: usize,
     /// Access log lines that wait to be written; further ones are dropped and counted.
     pub access_log_buffer_bytes_max: usize,
+    /// Panics within a minute; past it the process ends for its supervisor to start it anew. 0: it never does.
+    pub panics_per_minute_max: usize,
+    /// How long a worker may make no progress before the process ends. 0: for ever.
+    pub hang_timeout: Span,
 }
 
 impl Default for Settings {
@@ -151,6 +161,9 @@ impl Default for Tls {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            connections_max: Cap::Auto,
+            connections_per_listener_max: 0,
+            connections_per_source_max: 0,
             handshake_timeout: Span::seconds(10),
             handshakes_max: 2048,
             idle_timeout: Span::seconds(300),
@@ -180,6 +193,8 @@ impl Default for Limits {
             response_head_bytes_max: 64 * 1024,
             response_fields_max: 128,
             access_log_buffer_bytes_max: 8 * 1024 * 1024,
+            panics_per_minute_max: 10,
+            hang_timeout: Span::seconds(10),
         }
     }
 }
@@ -303,6 +318,57 @@ impl FromStr for PortMapping {
 impl fmt::Display for PortMapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}", self.listener, self.bind)
+    }
+}
+
+/// A number that follows from the machine unless it is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cap {
+    /// As the machine allows, `auto`.
+    Auto,
+    /// This many; 0 is no cap.
+    Count(usize),
+}
+
+impl FromStr for Cap {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => {
+                text.parse().map(Self::Count).map_err(|_| format!("`{text}` is neither a number nor `auto`"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Cap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Count(count) => count.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Cap {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.collect_str(self),
+            Self::Count(count) => count.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Cap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => text.parse(),
+            // Its text is that of a number, or of something that is none.
+            other => other.to_string().parse(),
+        }
+        .map_err(serde::de::Error::custom)
     }
 }
 
@@ -579,6 +645,7 @@ mod tests {
             .unwrap();
         layers.variable("YETT_WORKERS", "4").unwrap();
         layers.variable("YETT_LIMITS_CONNECT_TIMEOUT", "750ms").unwrap();
+        layers.variable("YETT_LIMITS_CONNECTIONS_MAX", "70").unwrap();
         layers.variable("YETT_ADDRESS", "127.0.0.1, ::1").unwrap();
         layers.variable("HOME", "/root").unwrap();
         layers.flag("--workers", "workers", &["5".into()]).unwrap();
@@ -587,6 +654,7 @@ mod tests {
         assert_eq!(settings.port_map, [PortMapping { listener: 443, bind: 8443 }]);
         assert_eq!(settings.limits.handshake_timeout, Span(Duration::from_secs(2)));
         assert_eq!(settings.limits.connect_timeout, Span(Duration::from_millis(750)));
+        assert_eq!(settings.limits.connections_max, Cap::Count(70));
         assert_eq!(settings.address.len(), 2);
         let origin = |name: &str| layers.entries().find(|entry| entry.0 == name).unwrap().2.to_string();
         assert_eq!(origin("workers"), "flag --workers");
@@ -603,6 +671,8 @@ mod tests {
             ("admin = \"nowhere\"", "`nowhere` is neither ADDRESS:PORT nor `off`"),
             ("port_map = [\"443\"]", "`443` is not PORT=PORT"),
             ("drain_timeout = \"-1s\"", "`-1s` is not a span of time"),
+            ("limits.connections_max = \"many\"", "`many` is neither a number nor `auto`"),
+            ("limits.connections_max = -1", "`-1` is neither a number nor `auto`"),
             ("limits.handshake_timeout = \"soon\"", "setting `limits.handshake_timeout`"),
             ("workers = [", "settings file t.toml: "),
         ] {

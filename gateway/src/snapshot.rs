@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::model::route::{Redirect, WeightedBackend};
@@ -37,6 +38,7 @@ pub struct ServedFrontend {
     by_host: HostMap<usize>,
     /// For connections and refused handshakes before their listener is known.
     metrics: Arc<ListenerMetrics>,
+    open: Arc<AtomicUsize>,
 }
 
 /// A listener as it is served.
@@ -151,7 +153,21 @@ impl ServedFrontend {
             by_host.insert(listener.hostname.clone(), index);
         }
         let listeners = listeners.into_iter().map(Arc::new).collect();
-        Self { id, protocol, listeners, by_host, metrics }
+        Self { id, protocol, listeners, by_host, metrics, open: Arc::default() }
+    }
+
+    /// Counts its connections together with those of the former frontend of this name.
+    #[must_use]
+    pub fn succeeding(mut self, former: Option<&Arc<Self>>) -> Self {
+        if let Some(former) = former {
+            self.open = Arc::clone(&former.open);
+        }
+        self
+    }
+
+    /// How many connections it has; counted by whoever lets them in.
+    pub fn open(&self) -> &Arc<AtomicUsize> {
+        &self.open
     }
 
     /// Its listeners, in no particular order.

@@ -274,6 +274,38 @@ impl Node {
     }
 }
 
+/// What the kernel says of the process and allows it.
+impl Node {
+    /// How much CPU time the process has taken.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("the process runs");
+        let (_, rest) = stat.rsplit_once(") ").expect("a stat has a name");
+        let ticks = |at: usize| rest.split(' ').nth(at).and_then(|ticks| ticks.parse::<u64>().ok());
+        // Fields 14 and 15 of proc_pid_stat(5), in hundredths of a second on every Linux.
+        let ticks = ticks(11).expect("user time") + ticks(12).expect("system time");
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// How many files the process may have open.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn open_files_limit(&self) -> u64 {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", self.id())).expect("the process runs");
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("a limit");
+        line.split_whitespace().next().and_then(|limit| limit.parse().ok()).expect("a number")
+    }
+
+    /// Sets how many files the process may have open: now, and at most.
+    pub fn limit_open_files(&self, soft: u64, hard: u64) {
+        let limit = format!("--nofile={soft}:{hard}");
+        tools::run(Command::new("prlimit").args([&format!("--pid={}", self.id()), &limit]));
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         self.child.kill().ok();

@@ -135,7 +135,8 @@ impl Builder {
                 ));
             }
             let metrics = self.telemetry.metrics.listener(&frontend.id.to_string());
-            frontends.push(ServedFrontend::new(frontend.id.clone(), frontend.protocol, listeners, metrics));
+            let served = ServedFrontend::new(frontend.id.clone(), frontend.protocol, listeners, metrics);
+            frontends.push(served.succeeding(former.frontend(&frontend.id)));
         }
         self.generation += 1;
         self.domains = domains;

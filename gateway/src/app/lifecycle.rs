@@ -16,9 +16,10 @@ use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::admin::{AdminState, Command, server};
+use crate::listener::quota::{QuotaLimits, Quotas};
 use crate::listener::reconcile::Sockets;
-use crate::runtime::{Drain, Phase, Published, worker};
-use crate::settings::{AccessLogTarget, Settings};
+use crate::runtime::{Drain, Phase, Progress, Published, files, panics, worker};
+use crate::settings::{AccessLogTarget, Cap, Settings};
 use crate::snapshot::Snapshot;
 use crate::source::{FileSource, ReloadHandle, Trigger};
 use crate::telemetry::event::{DrainBegun, DrainEnded};
@@ -51,6 +52,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let access = AccessLog::start(&target, settings.limits.access_log_buffer_bytes_max, &metrics)
         .with_context(|| format!("cannot write the access log {target}"))?;
     let telemetry = Telemetry::new(metrics, access);
+    panics::watch(Arc::clone(&telemetry), settings.limits.panics_per_minute_max);
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -67,7 +69,10 @@ async fn control(settings: Arc<Settings>, telemetry: Arc<Telemetry>) -> anyhow::
     let mut ends = Ends::new().context("cannot follow signals")?;
     let mut hangups = signal(SignalKind::hangup()).context("cannot follow signals")?;
     let manager = Rc::new(ServiceManager::of_environment());
-    tokio::task::spawn_local(Rc::clone(&manager).keep_alive(|| true));
+    let count = worker::count(settings.workers);
+    let progress = Progress::new(count);
+    let watched = Arc::clone(&progress);
+    tokio::task::spawn_local(Rc::clone(&manager).keep_alive(move || watched.is_live()));
     let (admin, mut commands) = AdminState::new(Arc::clone(&telemetry));
     serve_admin(&settings, &admin).await?;
     let tickets =
@@ -75,19 +80,24 @@ async fn control(settings: Arc<Settings>, telemetry: Arc<Telemetry>) -> anyhow::
     let builder = Builder::new(Arc::clone(&telemetry), tickets, settings.tls.v1_client_certificates);
     let snapshots = Arc::new(Published::new(Arc::new(Snapshot::default())));
     let drain = Drain::default();
+    let quotas = Quotas::new(quota_limits(&settings));
     let cut_off = Arc::new(AtomicUsize::new(0));
-    let count = worker::count(settings.workers);
     let parts = Parts {
         snapshots: Arc::clone(&snapshots),
         telemetry: Arc::clone(&telemetry),
         settings: Arc::clone(&settings),
         drained: drain.follow(),
         cut_off: Arc::clone(&cut_off),
+        progress: Arc::clone(&progress),
+        quotas,
     };
     let running = (0..count)
         .map(|index| workers::start(index, count, parts.clone()))
         .collect::<io::Result<Vec<_>>>()
         .context("cannot start the workers")?;
+    if !settings.limits.hang_timeout.0.is_zero() {
+        progress.watch(settings.limits.hang_timeout.0).context("cannot watch the workers")?;
+    }
     let (senders, threads): (Vec<_>, Vec<_>) =
         running.into_iter().map(|worker| (worker.commands, worker.thread)).unzip();
     let mut source = FileSource::new(settings.config.clone());
@@ -226,6 +236,21 @@ impl Ends {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+fn quota_limits(settings: &Settings) -> QuotaLimits {
+    let (limits, open_files_max) = (&settings.limits, files::raise_limit());
+    let connections_max = match limits.connections_max {
+        Cap::Auto => files::connections(open_files_max),
+        Cap::Count(count) => count,
+    };
+    tracing::debug!(open_files_max, connections_max, "limits of this process");
+    QuotaLimits {
+        connections_max,
+        connections_per_listener_max: limits.connections_per_listener_max,
+        connections_per_source_max: limits.connections_per_source_max,
+        exempt: settings.trusted_proxies.clone(),
     }
 }
 

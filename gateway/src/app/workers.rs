@@ -12,9 +12,10 @@ use tokio_util::task::TaskTracker;
 use crate::http::{Limits, Pool, Server};
 use crate::listener::accept::Shortage;
 use crate::listener::handshakes::Handshakes;
+use crate::listener::quota::Quotas;
 use crate::listener::reconcile::{self, Command, WORKER_COMMANDS_MAX};
 use crate::listener::serve::{self, Worker};
-use crate::runtime::{Drained, Phase, Published, worker};
+use crate::runtime::{Drained, Phase, Progress, Published, Vital, worker};
 use crate::settings::{self, Settings};
 use crate::snapshot::Snapshot;
 use crate::telemetry::event::LimitHit;
@@ -34,6 +35,10 @@ pub(super) struct Parts {
     pub(super) drained: Drained,
     /// Connections that were cut off when the process stopped.
     pub(super) cut_off: Arc<AtomicUsize>,
+    /// Where it gives signs of life.
+    pub(super) progress: Arc<Progress>,
+    /// Connections over all workers.
+    pub(super) quotas: Arc<Quotas>,
 }
 
 /// A running worker.
@@ -52,7 +57,7 @@ pub(super) fn start(index: usize, count: usize, parts: Parts) -> io::Result<Runn
 }
 
 async fn run(index: usize, count: usize, parts: Parts, commands: mpsc::Receiver<Command>) {
-    let Parts { snapshots, telemetry, settings, mut drained, cut_off } = parts;
+    let Parts { snapshots, telemetry, settings, mut drained, cut_off, progress, quotas } = parts;
     let limits = &settings.limits;
     let server = Rc::new(Server {
         snapshots,
@@ -61,9 +66,20 @@ async fn run(index: usize, count: usize, parts: Parts, commands: mpsc::Receiver<
         trusted_proxies: settings.trusted_proxies.clone(),
         pool: Pool::new(upstream_limits(limits)),
     });
-    tokio::task::spawn_local(Rc::clone(&server.pool).keep_house());
+    let running = progress.begin(index);
+    let _vital = Vital("worker");
+    let pool = Rc::clone(&server.pool);
+    tokio::task::spawn_local(async move {
+        let _vital = Vital("pool");
+        pool.keep_house().await;
+    });
+    let stall_timeout = limits.hang_timeout.0;
+    if !stall_timeout.is_zero() {
+        tokio::task::spawn_local(async move { running.beat(stall_timeout).await });
+    }
     let worker = Rc::new(Worker {
         server,
+        quotas,
         handshakes: Handshakes::new(limits.handshakes_max.div_ceil(count)),
         handshake_timeout: limits.handshake_timeout.0,
         metrics: telemetry.metrics.worker(index),

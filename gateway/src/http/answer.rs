@@ -1,5 +1,7 @@
 //! The answers that are ours: a status, `yett-reason`, and a problem body (RFC 9457), or its like for gRPC.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
@@ -56,6 +58,25 @@ impl Form {
         }
         response
     }
+}
+
+/// A whole HTTP/1.1 message for a connection that is not even listened to.
+pub fn overloaded() -> &'static [u8] {
+    static MESSAGE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let form = Form { grpc: false, head: false, version: Version::HTTP_11 };
+        let answer = form.refuse(&Refusal::new(Reason::Overloaded), true);
+        let mut message = format!("HTTP/1.1 {}\r\n", answer.status()).into_bytes();
+        for (name, value) in answer.headers() {
+            message.extend_from_slice(name.as_str().as_bytes());
+            message.extend_from_slice(b": ");
+            message.extend_from_slice(value.as_bytes());
+            message.extend_from_slice(b"\r\n");
+        }
+        message.extend_from_slice(b"\r\n");
+        message.extend_from_slice(answer.body());
+        message
+    });
+    &MESSAGE
 }
 
 /// `application/grpc`, `application/grpc+proto` and their like, but not `application/grpc-web`, which browsers speak.

@@ -79,6 +79,8 @@ pub(super) async fn forward(
     let mut held = connection.hold();
     let server = &connection.server;
     let (head, body) = request.into_parts();
+    #[cfg(debug_assertions)]
+    crate::runtime::fault::provoke(head.uri.path());
     let form = Form::of(&head);
     let outcome =
         Outcome::begin(&server.telemetry, &connection.client.facts, &connection.client.metrics, &head);

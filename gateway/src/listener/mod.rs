@@ -4,5 +4,6 @@ pub mod accept;
 pub mod bind;
 pub mod handshakes;
 pub mod linger;
+pub mod quota;
 pub mod reconcile;
 pub mod serve;

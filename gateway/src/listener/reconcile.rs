@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::accept::{self, Arrival, Shortage};
 use super::bind::{self, BindError, Bound};
+use crate::runtime::Vital;
 
 /// Commands that may wait for a worker. It takes them at once unless it hangs.
 pub const WORKER_COMMANDS_MAX: usize = 4096;
@@ -139,6 +140,7 @@ pub async fn follow(
                 loops.insert(address, stop);
                 let (serve, short_of) = (serve.clone(), short_of.clone());
                 running.spawn_local(async move {
+                    let _vital = Vital("accept");
                     accept::run(
                         listener,
                         address,

@@ -2,7 +2,7 @@
 //!
 //! Every connection ends in one of two records: the requests that `http` logs, or a refused handshake.
 
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,18 +15,24 @@ use tokio_rustls::server::TlsStream;
 use super::accept::Arrival;
 use super::handshakes::Handshakes;
 use super::linger::ClientStream;
+use super::quota::Quotas;
 use crate::http::{self, Client, Server, Wire};
 use crate::model::{Protocol, Reason};
 use crate::runtime::{Drained, Phase, unix_now};
 use crate::snapshot::{ServedFrontend, ServedListener};
 use crate::telemetry::access::{self, Connection};
-use crate::telemetry::{HandshakeOutcome, Limit, TlsFacts, TlsVersion, WorkerMetrics};
+use crate::telemetry::event::LimitHit;
+use crate::telemetry::{
+    ConnectionResult, HandshakeOutcome, Limit, Telemetry, TlsFacts, TlsVersion, WorkerMetrics,
+};
 use crate::tls::{self, Accepted, Alpn, Credential, Refused};
 
 /// What a worker's connections need.
 pub struct Worker {
     /// Towards HTTP.
     pub server: Rc<Server>,
+    /// Connections over all workers.
+    pub quotas: Arc<Quotas>,
     /// Handshakes in flight.
     pub handshakes: Handshakes,
     /// From accept to the end of the handshake.
@@ -43,6 +49,10 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
     // Nobody listens there any more: the connection came in between the swap and the closing of the socket.
     let Some(frontend) = snapshot.frontend_at(arrival.bound).map(Arc::clone) else { return };
     drop(snapshot);
+    let _counted = match worker.quotas.enter(frontend.open(), arrival.peer.ip()) {
+        Ok(counted) => counted,
+        Err(limit) => return turn_away(&worker.server.telemetry, &arrival, &frontend, limit),
+    };
     worker.metrics.connection(is_local(&arrival));
     let _active = frontend.metrics().accepted();
     let (id, metrics) = (frontend.id.clone(), Arc::clone(frontend.metrics()));
@@ -67,6 +77,18 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
             let client = Client { frontend: id, metrics, facts, credential, wire };
             http::serve(Rc::clone(&worker.server), client, io, worker.drained.clone()).await;
         }
+    }
+}
+
+/// Closes a connection at once. Where that takes no handshake it is told why, if it reads that soon enough.
+fn turn_away(telemetry: &Telemetry, arrival: &Arrival, frontend: &ServedFrontend, limit: Limit) {
+    frontend.metrics().turned_away(ConnectionResult::Limited);
+    LimitHit { limit, peer: Some(arrival.peer.ip()) }.emit(telemetry);
+    if frontend.protocol == Protocol::Http {
+        let socket = SockRef::from(&arrival.stream);
+        // An empty queue takes all of it at once; what does not go out is not waited for.
+        let _ = socket.send(http::answer::overloaded());
+        let _ = socket.shutdown(Shutdown::Write);
     }
 }
 

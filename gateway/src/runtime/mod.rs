@@ -1,10 +1,18 @@
-//! Threads and the values they share: workers, publication, drain.
+//! Threads and the values they share: workers, publication, drain, and what becomes of a
+//! process that has a fault.
 
 pub mod clock;
 pub mod drain;
+#[cfg(debug_assertions)]
+pub mod fault;
+pub mod files;
+pub mod panics;
+pub mod progress;
 pub mod publish;
 pub mod worker;
 
 pub use clock::unix_now;
 pub use drain::{Drain, Drained, Phase};
+pub use panics::Vital;
+pub use progress::Progress;
 pub use publish::Published;

@@ -8,6 +8,9 @@ use std::thread::{self, JoinHandle};
 use tokio::runtime;
 use tokio::task::LocalSet;
 
+/// What the names of workers' threads begin with.
+pub const THREAD: &str = "yett-worker-";
+
 /// Starts the worker with this number; `run` makes the future it lives for, on its own thread. The thread ends with
 /// the future; tasks that it left behind are dropped.
 pub fn spawn<F>(index: usize, run: impl FnOnce() -> F + Send + 'static) -> io::Result<JoinHandle<()>>
@@ -15,7 +18,7 @@ where
     F: Future<Output = ()> + 'static,
 {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    thread::Builder::new().name(format!("yett-worker-{index}")).spawn(move || {
+    thread::Builder::new().name(format!("{THREAD}{index}")).spawn(move || {
         LocalSet::new().block_on(&runtime, run());
         // Whatever still sits in a blocking call (a name lookup) must not hold up the exit.
         runtime.shutdown_background();

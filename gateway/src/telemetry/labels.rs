@@ -63,6 +63,16 @@ labels! {
         Other = "_other",
     }
 
+    /// Whose thread panicked.
+    PanicPlace {
+        /// A worker's: a connection, or one stream of it, is lost.
+        Worker = "worker",
+        /// The control thread.
+        Control = "control",
+        /// Any other.
+        Other = "other",
+    }
+
     /// What a revocation check found.
     CheckResult {
         /// Not listed, or not covered and need not be.
@@ -147,6 +157,10 @@ labels! {
         SystemMemory = "system_memory",
         /// Open connections.
         ConnectionsMax = "connections_max",
+        /// Open connections of one listener's port.
+        ConnectionsPerListenerMax = "connections_per_listener_max",
+        /// Open connections of one source.
+        ConnectionsPerSourceMax = "connections_per_source_max",
         /// Handshakes in flight.
         HandshakesMax = "handshakes_max",
         /// Time for a handshake.

@@ -25,7 +25,7 @@ pub use self::listener::{ActiveConnection, ListenerMetrics};
 pub use self::revocation::{CrlMetrics, RevocationMetrics};
 pub use self::upstream::{ActiveUpstream, BackendMetrics};
 
-use super::labels::Limit;
+use super::labels::{Limit, PanicPlace};
 use shelf::{Row, Shelf, whole};
 
 /// The route label of requests that met no rule.
@@ -39,6 +39,7 @@ pub struct Metrics {
     /// Revocation checks.
     pub revocation: RevocationMetrics,
     limits: Row,
+    panics: Row,
     access_log_dropped: prometheus::IntCounter,
     listeners: Family<String, ListenerMetrics>,
     routes: Family<(String, String), RouteMetrics>,
@@ -63,6 +64,12 @@ impl Metrics {
                 "How often a named limit was hit",
                 "limit",
                 Limit::ALL.iter().map(|limit| limit.as_str()),
+            ),
+            panics: shelf.row(
+                "yett_panics_total",
+                "Panics: faults of this program, each of which cost a task",
+                "where",
+                PanicPlace::ALL.iter().map(|place| place.as_str()),
             ),
             access_log_dropped: shelf.counter(
                 "yett_access_log_dropped_total",
@@ -136,6 +143,11 @@ impl Metrics {
     /// Counts that a limit was hit several times.
     pub fn limit_hits(&self, limit: Limit, times: u64) {
         self.limits.at(limit as usize).inc_by(times);
+    }
+
+    /// Counts a panic.
+    pub fn panicked(&self, place: PanicPlace) {
+        self.panics.at(place as usize).inc();
     }
 
     /// Counts a line that the access log had no room for.

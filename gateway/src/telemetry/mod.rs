@@ -14,7 +14,7 @@ pub mod metrics;
 
 pub use access::{AccessLog, AccessTarget, Connection, HandshakeOutcome, Outcome, TlsFacts};
 pub use labels::{
-    CertificateRole, CheckPhase, CheckResult, ConnectionResult, CrlResult, EndpointState, Limit,
+    CertificateRole, CheckPhase, CheckResult, ConnectionResult, CrlResult, EndpointState, Limit, PanicPlace,
     ReloadResult, TlsVersion,
 };
 pub use metrics::{BackendMetrics, CrlMetrics, ListenerMetrics, Metrics, RouteMetrics, WorkerMetrics};

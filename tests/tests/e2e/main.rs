@@ -9,6 +9,7 @@ mod documents;
 mod drain;
 mod examples;
 mod fallback;
+mod faults;
 mod framing;
 mod gateway_answers;
 mod handshake_refusals;
