@@ -1,6 +1,6 @@
 //! What changes while a connection is open decides its very next request.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway_tests::pki::{HOUR, When};
 use gateway_tests::scene::Stage;
@@ -121,5 +121,42 @@ fn other_clients_never_notice_a_new_list() {
         scene.publish(&scene.ca.crl().number(number).revoke(&mallory).pem());
         assert_eq!(bystander.get("/").status, 200);
         assert_eq!(steady.get("/").status, 200);
+    }
+}
+
+#[test]
+fn a_revocation_holds_on_every_worker_at_once() {
+    let scene = Stage::new().start_with(|start| start.arg("--workers").arg("3"));
+    let mallory = scene.ca.client("mallory");
+    let connections: Vec<Http> =
+        (0..24).map(|number| open(&scene, &mallory, ["h2", "http/1.1"][number % 2])).collect();
+    for connection in &connections {
+        assert_eq!(connection.get("/").status, 200);
+    }
+    let before = scene.backend.count();
+    scene.publish(&scene.ca.crl().number(2).revoke(&mallory).pem());
+    for connection in &connections {
+        assert_eq!(connection.get("/").reason(), "certificate_revoked");
+    }
+    assert_eq!(scene.backend.count(), before, "a revoked client's request reached the backend");
+}
+
+#[test]
+fn a_list_takes_effect_within_a_moment_of_its_writing() {
+    let scene = Scene::start();
+    for number in 2..7 {
+        let mallory = scene.ca.client("mallory");
+        let connection = open(&scene, &mallory, "h2");
+        assert_eq!(connection.get("/").status, 200);
+        let start = Instant::now();
+        scene.site.bundle(
+            "ca.bundle",
+            &scene.ca.pem(),
+            Some(&scene.ca.crl().number(number).revoke(&mallory).pem()),
+        );
+        wait::soon("the refusal", || connection.try_get("/").is_ok_and(|answer| answer.status == 400));
+        let taken = start.elapsed();
+        eprintln!("list {number} took effect after {taken:?}");
+        assert!(taken < SOON, "{taken:?}");
     }
 }
