@@ -16,6 +16,13 @@ pub fn yett() -> &'static Path {
     BINARY.get_or_init(|| env::var_os("TESTED_YETT").map_or_else(build, PathBuf::from))
 }
 
+/// A command of the binary's, without the tests' own variable: its name is that of a setting.
+pub fn command() -> Command {
+    let mut command = Command::new(yett());
+    command.env_remove("YETT_BIN");
+    command
+}
+
 fn build() -> PathBuf {
     // The test stands at <target>/<profile>/deps/<name>; the binary belongs two levels up.
     let test = env::current_exe().expect("a process knows its program");

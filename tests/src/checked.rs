@@ -1,7 +1,7 @@
 //! `yett check` as a program: what it finds in a folder, and what it says.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
 
@@ -35,7 +35,7 @@ pub struct Found {
 /// # Panics
 /// When it cannot be started.
 pub fn command(paths: &[&Path], arguments: &[&str]) -> Output {
-    let mut check = Command::new(binary::yett());
+    let mut check = binary::command();
     check.arg("check").args(paths).args(arguments).env("NO_COLOR", "1");
     check.output().expect("yett can be started")
 }

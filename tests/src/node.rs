@@ -79,7 +79,7 @@ impl Start {
     pub fn spawn(self) -> Node {
         let work = TempDir::with_prefix("yett-node-").expect("a folder can be made");
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()));
-        let mut command = Command::new(binary::yett());
+        let mut command = binary::command();
         command.args(["run", "--address", "127.0.0.1", "--config"]).arg(self.config);
         command.args(["--admin", &admin.to_string()]);
         command.arg("--admin-socket").arg(work.path().join("admin.sock"));
@@ -97,8 +97,6 @@ impl Start {
             command.arg("--settings").arg(file);
         }
         command.args(self.arguments).envs(self.variables);
-        // The variable is the tests' own; it would be taken for a setting.
-        command.env_remove("YETT_BIN");
         let log = File::create(work.path().join("stderr")).expect("the log can be made");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().expect("yett can be started");
@@ -242,8 +240,7 @@ impl Node {
     /// # Panics
     /// When it cannot be started or fails.
     pub fn yett(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(binary::yett());
-        command.env_remove("YETT_BIN");
+        let mut command = binary::command();
         tools::run(command.args(arguments).arg("--admin-socket").arg(self.admin_socket()))
     }
 

@@ -116,7 +116,7 @@ fn the_status_folder_follows_the_objects() {
 
 #[test]
 fn yett_settings_tells_where_each_value_comes_from() {
-    let mut command = std::process::Command::new(gateway_tests::binary::yett());
+    let mut command = gateway_tests::binary::command();
     command.args(["settings", "-o", "json"]).env("YETT_WORKERS", "3");
     let text = tools::run(&mut command);
     assert!(text.contains("YETT_WORKERS") && text.contains('3'), "{text}");

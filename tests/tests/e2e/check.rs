@@ -1,7 +1,7 @@
 //! `yett check` finds everything at once, each with its place, and says so in the form that was asked for.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use gateway_tests::checked::{Found, command, findings};
 use gateway_tests::pki::{DAY, When};
@@ -213,7 +213,7 @@ fn a_reader_that_has_gone_is_no_failure() {
     for arguments in [&["explain"][..], &["man"], &["completions", "bash"], &["settings"], &["version"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let mut yett = Command::new(binary::yett());
+        let mut yett = binary::command();
         let output = yett.args(arguments).stdout(Stdio::from(writer)).output().unwrap();
         assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{arguments:?}: {output:?}");
     }
@@ -222,7 +222,7 @@ fn a_reader_that_has_gone_is_no_failure() {
 #[test]
 fn the_manual_has_a_page_for_each_command() {
     let folder = tempfile::tempdir().unwrap();
-    let wrote = Command::new(binary::yett()).arg("man").arg(folder.path()).status().unwrap();
+    let wrote = binary::command().arg("man").arg(folder.path()).status().unwrap();
     assert!(wrote.success());
     let page = std::fs::read_to_string(folder.path().join("yett-check.1")).unwrap();
     assert!(page.contains(".TH yett-check 1 20") && page.contains("\\-\\-strict"), "{page}");
@@ -238,7 +238,7 @@ fn completions_are_scripts_of_their_shells() {
     for (shell, mark) in
         [("bash", "complete -F _yett"), ("zsh", "#compdef yett"), ("fish", "complete -c yett")]
     {
-        let output = Command::new(binary::yett()).args(["completions", shell]).output().unwrap();
+        let output = binary::command().args(["completions", shell]).output().unwrap();
         let script = String::from_utf8(output.stdout).unwrap();
         assert!(script.contains(mark) && script.contains("--strict") | script.contains("strict"), "{shell}");
     }

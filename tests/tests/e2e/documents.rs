@@ -1,7 +1,6 @@
 //! What the guides list is what the binary has.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use gateway_tests::{binary, tools};
 
@@ -9,7 +8,7 @@ const CONFIGURATION: &str = include_str!("../../../docs/configuration.md");
 
 #[test]
 fn the_settings_table_has_every_setting_with_its_built_in_value() {
-    let printed = tools::run(Command::new(binary::yett()).arg("settings"));
+    let printed = tools::run(binary::command().arg("settings"));
     let built_in: BTreeMap<String, String> = printed
         .lines()
         .filter_map(|line| line.split_once('='))

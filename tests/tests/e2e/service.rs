@@ -162,7 +162,13 @@ impl Confined {
         command.args(["--net", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"]);
         command.args(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs"]);
         command.args(sets.map(|set| format!("{set}=-all{capabilities}")));
-        command.arg(binary::yett()).args(["run", "--admin-socket", "off", "--access-log", "off"]);
+        command.env_remove("YETT_BIN").arg(binary::yett()).args([
+            "run",
+            "--admin-socket",
+            "off",
+            "--access-log",
+            "off",
+        ]);
         command.arg("--config").arg(&path);
         command.stdin(Stdio::null()).stderr(File::create(folder.path().join("stderr")).unwrap());
         Self { child: command.spawn().unwrap(), folder }
@@ -225,9 +231,9 @@ fn without_the_capability_one_line_names_it_and_the_other_ports_are_served() {
     let yett = Confined::start("");
     wait::soon("port 8080 to be served", || yett.answer(8080) == 404);
     assert_eq!(yett.answer(80), 0);
-    let log = yett.log();
-    let line = log.lines().find(|line| line.contains("CAP_NET_BIND_SERVICE"));
-    let line = line.unwrap_or_else(|| panic!("the capability is not named:\n{log}"));
+    let line = wait::until("the capability to be named", wait::SOON, || {
+        yett.log().lines().find(|line| line.contains("CAP_NET_BIND_SERVICE")).map(str::to_owned)
+    });
     assert!(line.contains("0.0.0.0:80"), "{line}");
 }
 

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use gateway_tests::{binary, tools};
 use serde_json::{Map, Value};
@@ -14,7 +13,7 @@ fn repository(path: &str) -> PathBuf {
 
 /// `yett settings -o json` over a settings file: name → {value, origin}.
 fn settings(file: Option<&Path>) -> Map<String, Value> {
-    let mut command = Command::new(binary::yett());
+    let mut command = binary::command();
     command.args(["settings", "-o", "json"]);
     if let Some(file) = file {
         command.arg("--settings").arg(file);
