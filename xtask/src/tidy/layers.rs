@@ -38,6 +38,8 @@ const TABLE: &[Row] = &[
     ("upstream::health", Pure, &["model"]),
     ("snapshot", Acting, &["model", "tls", "route", "policy", "upstream", "telemetry"]),
     ("http", Acting, TRAFFIC),
+    ("http::authority", Pure, &[]),
+    ("http::frame", Pure, &["model", "http::authority"]),
     ("l4", Acting, TRAFFIC),
     (
         "listener",

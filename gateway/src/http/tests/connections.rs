@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -187,6 +187,59 @@ fn draining_finishes_what_is_in_progress() {
         let answer = within(busy).await.unwrap();
         assert_eq!(status(&answer), 504, "{answer}");
         assert!(answer.contains("connection: close\r\n"), "{answer}");
+    });
+}
+
+#[test]
+fn draining_waits_for_a_head_that_is_under_way() {
+    run(async {
+        let (address, _) = backend(|_| ok("")).await;
+        let world =
+            World::new(&[listener("", vec![rule("", "", forward())])], Some(address), &Plan::default());
+        let mut client = world.connect();
+        assert_eq!(status(&ask(&mut client, GET).await), 200);
+        let (begin, end) = GET.split_at(10);
+        client.write_all(begin.as_bytes()).await.unwrap();
+        // It has been read once a request on another connection is answered.
+        assert_eq!(status(&ask(&mut world.connect(), GET).await), 200);
+        world.drain.announce(Phase::Draining);
+        let answer = talk(client, end).await;
+        assert_eq!(status(&answer), 200, "{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+    });
+}
+
+#[test]
+fn the_clock_of_a_head_waits_for_the_answer_before_it() {
+    run(async {
+        let (address, _) = backend(|_| Reply::Hang).await;
+        let limits = Limits { request_head_timeout: Duration::from_millis(200), ..Limits::default() };
+        let plan = Plan { limits, ..Plan::default() };
+        let mut slow = rule("", "", forward());
+        slow.request_timeout = Some(Duration::from_millis(400));
+        let world = World::new(&[listener("", vec![slow])], Some(address), &plan);
+        let start = Instant::now();
+        let answer = talk(world.connect(), &format!("{GET}GET /half")).await;
+        let statuses: Vec<u16> =
+            answer.split("HTTP/1.1 ").skip(1).map(|text| text[..3].parse().unwrap()).collect();
+        assert_eq!(statuses, [504, 408], "{answer}");
+        assert!(start.elapsed() >= Duration::from_millis(600), "{:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn a_refused_client_learns_nothing_of_its_requests_faults() {
+    run(async {
+        let (domain, credential, _) = trust();
+        domain.revocation().store(RevocationIndex::default().into());
+        let plan = Plan { is_tls: true, trust: Some(domain), ..Plan::default() };
+        let world = World::new(&[listener("", vec![rule("", "", forward())])], None, &plan);
+        let client = world.connect_as(Wire::Http1, Some(None), credential);
+        let answer = talk(client, "GET / HTTP/1.1\nHost: a\n\n").await;
+        assert_eq!((status(&answer), reason(&answer)), (400, Some("revocation_status_unknown")));
+        let lines = world.lines(1).await;
+        assert_eq!(lines[0]["reason"], "revocation_status_unknown");
+        assert_eq!((&lines[0]["http"]["method"], &lines[0]["http"]["path"]), (&"-".into(), &"*".into()));
     });
 }
 
