@@ -17,13 +17,21 @@ pub fn find(name: &str) -> Option<PathBuf> {
 pub fn need(name: &str, test: &str) -> Option<PathBuf> {
     let found = find(name);
     if found.is_none() {
-        let in_ci = env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false");
-        assert!(!in_ci, "{name} is not on PATH");
-        // Past libtest's capture, which hides the output of tests that pass.
-        let line = format!("SKIPPED: {test}: {name} is not on PATH\n");
-        std::io::stderr().write_all(line.as_bytes()).ok();
+        skip(test, &format!("{name} is not on PATH"));
     }
     found
+}
+
+/// A loud line that a test is skipped, and why.
+///
+/// # Panics
+/// In continuous integration: there a skipped test is a failed one.
+pub fn skip(test: &str, reason: &str) {
+    let in_ci = env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false");
+    assert!(!in_ci, "{reason}");
+    // Past libtest's capture, which hides the output of tests that pass.
+    let line = format!("SKIPPED: {test}: {reason}\n");
+    std::io::stderr().write_all(line.as_bytes()).ok();
 }
 
 /// Runs a command that must succeed, and returns its standard output.

@@ -31,6 +31,7 @@ mod unreadable;
 mod yaml;
 
 pub use backend::Backend;
+pub use checks::outline::{KnownField, KnownForm};
 pub use configmap::ConfigMap;
 pub use endpointslice::EndpointSlice;
 pub use frontendtlspolicy::FrontendTlsPolicy;
@@ -41,7 +42,7 @@ pub use meta::ObjectMeta;
 pub use namespace::Namespace;
 pub use object::{AnyObject, Kind, Object, Objects, Origin};
 pub use problem::{Code, Problem, Severity};
-pub use read::{Entry, Identity, duplicate, read};
+pub use read::{Entry, Identity, duplicate, known_fields, read};
 pub use referencegrant::ReferenceGrant;
 pub use secret::{Secret, SecretBytes};
 pub use service::Service;

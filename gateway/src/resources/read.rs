@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::checks::outline::{KnownField, outline};
 use super::checks::{self, Fault, Faults, Schema, nearest, quote};
 use super::object::{AnyObject, Kind, Object, Origin};
 use super::problem::{Code, Problem, Severity};
@@ -239,6 +240,11 @@ impl Reader<'_> {
             ..self.problem(Code::UnknownKind, origin.locate(field), message)
         }))
     }
+}
+
+/// Every field that documents of a kind may have; empty for a kind that is not read.
+pub fn known_fields(kind: &str) -> Vec<KnownField> {
+    KNOWN.iter().find(|known| known.kind == kind).map_or_else(Vec::new, |known| outline(known.schema))
 }
 
 /// A kind that is read.

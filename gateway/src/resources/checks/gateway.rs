@@ -119,7 +119,7 @@ const INFRASTRUCTURE: Schema = Schema::Object(&Shape::of(&[
             max: 16,
         },
     ),
-    optional("parametersRef", &OBJECT_REF),
+    optional("parametersRef", &LOCAL_REF),
 ]));
 
 const GATEWAY_TLS: Schema = Schema::Object(&Shape::strict(&[
@@ -146,7 +146,7 @@ const GATEWAY_TLS: Schema = Schema::Object(&Shape::strict(&[
 const TLS_CONFIG: Schema = Schema::Object(&Shape::strict(&[optional(
     "validation",
     &Schema::Object(&Shape::strict(&[
-        required("caCertificateRefs", &Schema::List { item: &OBJECT_REF, min: 1, max: 8 }),
+        required("caCertificateRefs", &Schema::List { item: &OBJECT_REF, min: 1, max: 16 }),
         optional("mode", &Schema::Word(&["AllowValidOnly", "AllowInsecureFallback"])),
     ])),
 )]));

@@ -49,8 +49,11 @@ const RULE: Schema = Schema::Object(&Shape::of(&[
     optional(
         "retry",
         &Schema::Object(&Shape::of(&[
-            optional("codes", &Schema::Set { item: &Schema::Integer { min: 400, max: 599 }, max: 200 }),
-            optional("attempts", &Schema::Integer { min: 0, max: u32::MAX as i64 }),
+            optional(
+                "codes",
+                &Schema::Set { item: &Schema::Integer { min: 400, max: 599 }, max: usize::MAX },
+            ),
+            optional("attempts", &Schema::Integer { min: 0, max: i32::MAX as i64 }),
             optional("backoff", &DURATION),
         ])),
     ),

@@ -9,6 +9,7 @@ pub(super) mod core;
 mod form;
 pub(super) mod gateway;
 pub(super) mod httproute;
+pub(super) mod outline;
 pub(super) mod policy;
 mod shared;
 

@@ -18,7 +18,7 @@ pub(super) const NAMESPACE: Schema = text(Form::Label, 63);
 pub(super) const SECTION: Schema = text(Form::Subdomain, 253);
 pub(super) const HOSTNAME: Schema = text(Form::Hostname, 253);
 pub(super) const PRECISE_HOSTNAME: Schema = text(Form::Subdomain, 253);
-pub(super) const DURATION: Schema = text(Form::Duration, 24);
+pub(super) const DURATION: Schema = text(Form::Duration, usize::MAX);
 pub(super) const TEXTS: Schema = Schema::Map { key: Form::Free, value: &FREE, max: usize::MAX };
 
 const LABEL_MAP: Schema = Schema::Map {
@@ -83,7 +83,7 @@ pub(super) const OBJECT_REF: Schema = Schema::Object(&Shape::of(&[
 ]));
 
 pub(super) const LOCAL_REF: Schema = Schema::Object(&Shape::of(&[
-    optional("group", &GROUP),
+    required("group", &GROUP),
     required("kind", &KIND),
     required("name", &NAME),
 ]));
