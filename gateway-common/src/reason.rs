@@ -80,6 +80,10 @@ reasons! {
     HandshakeShed = 45, "shed", 0, "Too many handshakes in flight";
     /// The client sent an alert of its own (it does not trust us, say).
     PeerAlert = 46, "peer_alert", 0, "The client refused the handshake";
+    /// The listener's connections begin with a PROXY header, and the peer is not trusted to tell one.
+    ProxyUntrusted = 47, "proxy_untrusted", 0, "The peer is no trusted proxy, and only those may connect here";
+    /// What came is no PROXY header, or one over the limit.
+    ProxyMalformed = 48, "proxy_malformed", 0, "The PROXY header is absent or malformed";
 
     // 64–127: the request.
     /// Malformed or ambiguous (RFC 9112 §3, §6).

@@ -34,6 +34,8 @@ pub struct ServedFrontend {
     pub id: FrontendId,
     /// What its sockets speak.
     pub protocol: Protocol,
+    /// Each connection begins with a PROXY header.
+    pub proxy_protocol: bool,
     listeners: Vec<Arc<ServedListener>>,
     by_host: HostMap<usize>,
     /// For connections and refused handshakes before their listener is known.
@@ -153,7 +155,7 @@ impl ServedFrontend {
             by_host.insert(listener.hostname.clone(), index);
         }
         let listeners = listeners.into_iter().map(Arc::new).collect();
-        Self { id, protocol, listeners, by_host, metrics, open: Arc::default() }
+        Self { id, protocol, proxy_protocol: false, listeners, by_host, metrics, open: Arc::default() }
     }
 
     /// Counts its connections together with those of the former frontend of this name.
@@ -163,6 +165,12 @@ impl ServedFrontend {
             self.open = Arc::clone(&former.open);
         }
         self
+    }
+
+    /// The same, behind a PROXY header or not.
+    #[must_use]
+    pub fn proxy_protocol(self, proxy_protocol: bool) -> Self {
+        Self { proxy_protocol, ..self }
     }
 
     /// How many connections it has; counted by whoever lets them in.

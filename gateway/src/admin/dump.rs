@@ -41,6 +41,7 @@ fn frontend(frontend: &Frontend) -> Value {
         "protocol": protocol,
         "addresses": texts(&frontend.addresses),
         "bindPort": frontend.bind_port,
+        "proxyProtocol": frontend.proxy_protocol,
         "listeners": frontend.listeners.iter().map(listener).collect::<Vec<_>>(),
     })
 }
@@ -204,6 +205,7 @@ mod tests {
             protocol: Protocol::Https,
             addresses: vec!["::".parse().unwrap()],
             bind_port: 8443,
+            proxy_protocol: false,
             listeners: vec![listener],
         };
         let dump = plan(&Plan { frontends: [(id, frontend)].into(), backends: Default::default() });

@@ -136,6 +136,7 @@ impl Builder {
             }
             let metrics = self.telemetry.metrics.listener(&frontend.id.to_string());
             let served = ServedFrontend::new(frontend.id.clone(), frontend.protocol, listeners, metrics);
+            let served = served.proxy_protocol(frontend.proxy_protocol);
             frontends.push(served.succeeding(former.frontend(&frontend.id)));
         }
         self.generation += 1;

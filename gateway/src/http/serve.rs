@@ -60,6 +60,14 @@ pub struct Server {
     pub pool: Rc<Pool>,
 }
 
+impl Server {
+    /// Whether the word of this address is taken for its clients' addresses.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+}
+
 /// A client whose connection stands.
 #[derive(Debug)]
 pub struct Client {
@@ -118,7 +126,7 @@ impl Connection {
         Rc::new(Self {
             peer: HeaderValue::from_str(&address.to_string())
                 .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
-            peer_is_trusted: is_trusted(&server.trusted_proxies, address),
+            peer_is_trusted: server.trusts(address),
             intake: Rc::new(Intake::new(Rc::clone(&activity))),
             activity,
             client_cert: OnceCell::new(),
@@ -386,8 +394,4 @@ async fn read_preface(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<By
             return Ok(Some(read.freeze()));
         }
     }
-}
-
-fn is_trusted(proxies: &[IpNet], address: IpAddr) -> bool {
-    proxies.iter().any(|network| network.contains(&address))
 }

@@ -4,6 +4,7 @@ pub mod accept;
 pub mod bind;
 pub mod handshakes;
 pub mod linger;
+pub mod proxy_protocol;
 pub mod quota;
 pub mod reconcile;
 pub mod serve;

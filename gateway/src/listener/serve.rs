@@ -10,11 +10,13 @@ use std::time::Duration;
 use rustls::ProtocolVersion;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
+use tokio::time::timeout_at;
 use tokio_rustls::server::TlsStream;
 
 use super::accept::Arrival;
 use super::handshakes::Handshakes;
 use super::linger::ClientStream;
+use super::proxy_protocol::{self, Malformed, ReadError};
 use super::quota::Quotas;
 use crate::http::{self, Client, Server, Wire};
 use crate::model::{Protocol, Reason};
@@ -44,18 +46,30 @@ pub struct Worker {
 }
 
 /// Serves a connection to its end.
-pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
+pub async fn serve(worker: Rc<Worker>, mut arrival: Arrival) {
     let snapshot = worker.server.snapshots.load_full();
     // Nobody listens there any more: the connection came in between the swap and the closing of the socket.
     let Some(frontend) = snapshot.frontend_at(arrival.bound).map(Arc::clone) else { return };
     drop(snapshot);
-    let _counted = match worker.quotas.enter(frontend.open(), arrival.peer.ip()) {
+    let counted = match worker.quotas.enter(frontend.open(), arrival.peer.ip()) {
         Ok(counted) => counted,
         Err(limit) => return turn_away(&worker.server.telemetry, &arrival, &frontend, limit),
     };
     worker.metrics.connection(is_local(&arrival));
     let _active = frontend.metrics().accepted();
     let (id, metrics) = (frontend.id.clone(), Arc::clone(frontend.metrics()));
+    let _counted = if frontend.proxy_protocol {
+        // From here on the client is the one that the proxy tells of. On the heap for the same reason as below.
+        let Some(client) = Box::pin(proxied(&worker, &mut arrival, &frontend)).await else { return };
+        arrival.peer = client;
+        drop(counted);
+        match worker.quotas.enter(frontend.open(), client.ip()) {
+            Ok(counted) => counted,
+            Err(limit) => return turn_away(&worker.server.telemetry, &arrival, &frontend, limit),
+        }
+    } else {
+        counted
+    };
     match frontend.protocol {
         Protocol::Http => {
             let facts = Connection::cleartext(
@@ -89,6 +103,53 @@ fn turn_away(telemetry: &Telemetry, arrival: &Arrival, frontend: &ServedFrontend
         // An empty queue takes all of it at once; what does not go out is not waited for.
         let _ = socket.send(http::answer::overloaded());
         let _ = socket.shutdown(Shutdown::Write);
+    }
+}
+
+/// Reads the PROXY header and gives the client's address: the peer's own where the proxy speaks for itself. `None` if
+/// there is none to be believed, with everything told.
+async fn proxied(worker: &Worker, arrival: &mut Arrival, frontend: &ServedFrontend) -> Option<SocketAddr> {
+    let telemetry = &worker.server.telemetry;
+    let (id, peer) = (telemetry.access.connection_id(), arrival.peer);
+    let outcome = HandshakeOutcome::begin(telemetry, frontend.metrics(), id, peer, local(arrival));
+    if !worker.server.trusts(peer.ip()) {
+        outcome.refuse(Reason::ProxyUntrusted, None);
+        return None;
+    }
+    let deadline = arrival.at + worker.handshake_timeout;
+    let (_place, shed) = worker.handshakes.enter();
+    let mut drained = worker.drained.clone();
+    let read = tokio::select! {
+        biased;
+        // Sent, not dropped: the place is still held here.
+        Ok(()) = shed => {
+            telemetry.metrics.limit_hit(Limit::HandshakesMax);
+            outcome.refuse(Reason::HandshakeShed, None);
+            return None;
+        }
+        () = drained.reached(Phase::Stopping) => return None,
+        read = timeout_at(deadline, proxy_protocol::read(&mut arrival.stream)) => read,
+    };
+    match read {
+        Ok(Ok(client)) => {
+            outcome.proxied();
+            Some(client.unwrap_or(peer))
+        }
+        // As with every connection that goes before it has said anything: it is counted as closed.
+        Ok(Err(ReadError::Closed)) => None,
+        Ok(Err(ReadError::Malformed(fault))) => {
+            if fault == Malformed::Long {
+                telemetry.metrics.limit_hit(Limit::ProxyHeaderBytesMax);
+            }
+            tracing::debug!(%peer, %fault, "a PROXY header was refused");
+            outcome.refuse(Reason::ProxyMalformed, None);
+            None
+        }
+        Err(_) => {
+            telemetry.metrics.limit_hit(Limit::HandshakeTimeout);
+            outcome.refuse(Reason::HandshakeTimeout, None);
+            None
+        }
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Frontend {
     pub addresses: Vec<IpAddr>,
     /// The port to bind: `id.port`, or what a port map makes of it.
     pub bind_port: u16,
+    /// Each connection begins with a PROXY header, which only trusted proxies may send.
+    pub proxy_protocol: bool,
     /// The listeners that are accepted, with distinct hostnames.
     pub listeners: Vec<Listener>,
 }

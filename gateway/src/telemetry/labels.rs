@@ -165,6 +165,8 @@ labels! {
         HandshakesMax = "handshakes_max",
         /// Time for a handshake.
         HandshakeTimeout = "handshake_timeout",
+        /// Size of a PROXY header.
+        ProxyHeaderBytesMax = "proxy_header_bytes_max",
         /// Time between two requests of a connection.
         IdleTimeout = "idle_timeout",
         /// Time for a request head to arrive.

@@ -37,6 +37,8 @@ pub(super) struct ListenerState<'a> {
     pub(super) client: Option<ClientValidation>,
     /// Listeners of the same port whose TLS settings a client may mix up with these.
     overlapping: Option<Fault>,
+    /// Its connections begin with a PROXY header.
+    pub(super) proxy_protocol: bool,
     /// Routes that are accepted here.
     pub(super) attached: usize,
 }
@@ -77,6 +79,7 @@ fn read_one<'a>(
         certificates: Vec::new(),
         client: None,
         overlapping: None,
+        proxy_protocol: false,
         attached: 0,
     };
     for fault in &state.unresolved {

@@ -16,6 +16,7 @@ mod grants;
 mod listeners;
 mod plan;
 mod policies;
+mod proxy_protocol;
 mod routes;
 mod rules;
 mod trust;
@@ -59,6 +60,7 @@ pub fn translate(resources: &Resources, facts: &Facts) -> (Plan, Report) {
     let mut trust = Trust::new(world);
     for gateway in &mut gateways {
         listeners::settle_conflicts(gateway, &mut findings);
+        proxy_protocol::apply(gateway, &mut findings);
         listeners::read_certificates(gateway, &mut certificates, &mut findings);
         listeners::mark_overlaps(gateway);
         client_validation::apply_gateway(gateway, &mut trust, &mut findings);

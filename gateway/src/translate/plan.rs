@@ -31,6 +31,8 @@ pub(super) fn build(
                 protocol,
                 addresses: gateway.addresses.bind.clone(),
                 bind_port: bind_port(world, port),
+                // All that are served on a port agree on it.
+                proxy_protocol: listener.proxy_protocol,
                 listeners: Vec::new(),
             });
             frontend.listeners.push(served(gateway, listener, rules));

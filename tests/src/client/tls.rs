@@ -30,6 +30,8 @@ const READ_LIMIT: Duration = Duration::from_secs(20);
 pub struct Tls {
     config: ClientConfig,
     name: Option<String>,
+    /// Sent ahead of the handshake.
+    ahead: Vec<u8>,
 }
 
 /// A TLS connection whose client side of the handshake is done.
@@ -86,7 +88,7 @@ impl Tls {
             .with_no_client_auth();
         config.resumption = Resumption::disabled();
         config.enable_sni = false;
-        Self { config, name: None }
+        Self { config, name: None, ahead: Vec::new() }
     }
 
     /// With a client certificate, as it is: neither parsed nor compared with its key.
@@ -106,6 +108,13 @@ impl Tls {
     pub fn name(mut self, name: &str) -> Self {
         self.config.enable_sni = true;
         self.name = Some(name.to_owned());
+        self
+    }
+
+    /// With these bytes ahead of the handshake.
+    #[must_use]
+    pub fn ahead(mut self, bytes: &[u8]) -> Self {
+        self.ahead = bytes.to_vec();
         self
     }
 
@@ -139,9 +148,11 @@ impl Tls {
     /// certificate, so a refusal shows only at the first read.
     pub fn connect(&self, address: SocketAddr) -> Result<Link, Ended> {
         block_on(async {
-            let tcp =
+            let mut tcp =
                 TcpStream::connect(address).await.map_err(|error| Ended::Otherwise(error.to_string()))?;
             tcp.set_nodelay(true).ok();
+            // Where the server has closed already, the handshake tells.
+            tcp.write_all(&self.ahead).await.ok();
             let name = self.name.clone().unwrap_or_else(|| address.ip().to_string());
             let name = ServerName::try_from(name).expect("a test uses a valid server name");
             let connector = TlsConnector::from(Arc::new(self.config.clone()));

@@ -20,6 +20,7 @@ mod observe;
 mod open_connections;
 mod policies;
 mod ports_and_names;
+mod proxy_protocol;
 mod reload;
 mod resumption;
 mod revocation;

@@ -95,6 +95,11 @@ impl HandshakeOutcome {
         Connection { id: self.id, peer: self.peer, local: self.local, tls: Some(facts), client }
     }
 
+    /// The PROXY header before the handshake was read, or there is no handshake: another record follows this one.
+    pub fn proxied(mut self) {
+        self.end = End::Completed;
+    }
+
     /// The handshake ended without a connection; `alert` is what the client was told.
     pub fn refuse(mut self, reason: Reason, alert: Option<AlertDescription>) {
         self.end = End::Refused(reason, alert);
