@@ -121,8 +121,12 @@ pub struct Limits {
     pub upstream_http2_ping_timeout: Span,
     /// Bytes of a response's head.
     pub response_head_bytes_max: usize,
-    /// Fields of a response's head.
+    /// Fields of a response's head, and of its trailers.
     pub response_fields_max: usize,
+    /// Interim answers (1xx) of a backend before the final one.
+    pub interim_responses_max: usize,
+    /// How long a body that its client holds back waits for the backend to ask for it.
+    pub continue_timeout: Span,
     /// Access log lines that wait to be written; further ones are dropped and counted.
     pub access_log_buffer_bytes_max: usize,
     /// Panics within a minute; past it the process ends for its supervisor to start it anew. 0: it never does.
@@ -192,6 +196,8 @@ impl Default for Limits {
             upstream_http2_ping_timeout: Span::seconds(10),
             response_head_bytes_max: 64 * 1024,
             response_fields_max: 128,
+            interim_responses_max: 8,
+            continue_timeout: Span::seconds(1),
             access_log_buffer_bytes_max: 8 * 1024 * 1024,
             panics_per_minute_max: 10,
             hang_timeout: Span::seconds(10),

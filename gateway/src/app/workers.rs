@@ -139,6 +139,8 @@ fn upstream_limits(limits: &settings::Limits) -> upstream::Limits {
         connections_per_endpoint_max: limits.upstream_connections_max,
         response_head_bytes_max: limits.response_head_bytes_max,
         response_fields_max: limits.response_fields_max,
+        interim_responses_max: limits.interim_responses_max,
+        continue_timeout: limits.continue_timeout.0,
         http2_stream_window_bytes: limits.upstream_http2_stream_window_bytes,
         http2_connection_window_bytes: limits.upstream_http2_connection_window_bytes,
         http2_ping_interval: limits.upstream_http2_ping_interval.0,

@@ -21,6 +21,7 @@ use super::{guard, headers};
 use crate::model::Reason;
 use crate::telemetry::Outcome;
 use crate::upstream::UpstreamBody;
+use crate::upstream::body::BodyError;
 
 /// How fast a client has to read a piece of an answer on HTTP/2, beyond the pause that it may always make.
 pub const RESPONSE_BYTES_PER_SECOND_MIN: u64 = 4 * 1024;
@@ -289,7 +290,7 @@ impl Relay {
 pub enum RelayError {
     /// The backend's body broke off.
     #[error("the backend's body broke off: {0}")]
-    Upstream(hyper::Error),
+    Upstream(BodyError),
     /// The client left it lying.
     #[error("the client did not take the answer")]
     Stalled,

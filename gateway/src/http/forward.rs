@@ -219,7 +219,9 @@ impl Descent<'_> {
         let patience = (rule.request_timeout.is_none() && rule.backend_timeout.is_none())
             .then_some(server.limits.backend_timeout);
         let exchange = lease.exchange(Request::from_parts(head, body));
-        let Some(answered) = within(exchange, sent, limit, patience, progress.as_deref()).await else {
+        let answered = within(exchange, sent, limit, patience, progress.as_deref()).await;
+        self.outcome.attempts(lease.attempts());
+        let Some(answered) = answered else {
             let hit = if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 Limit::RequestTimeout
             } else {

@@ -1,5 +1,6 @@
 //! Connections served in one process: a raw client over a pipe, a raw backend on loopback.
 
+mod backends;
 mod connections;
 mod http1;
 mod http2;

@@ -6,67 +6,136 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 
-use super::endpoint::Busy;
+use super::endpoint::{Busy, RequestBody};
+use super::h1::exchange::Answer;
+use super::h1::frame::Fault;
+use super::h1::streaming::StreamError;
+use super::h1::{Connection, Streaming};
 
 /// Streams a backend's answer. When it has been read to its end an HTTP/1.1 connection goes back to the pool; dropped
 /// before, the connection is closed, since the rest of the answer would stand in the next one's way.
-pub struct UpstreamBody<B> {
-    incoming: Incoming,
-    busy: Option<Busy<B>>,
-    sender: Option<http1::SendRequest<B>>,
+pub struct UpstreamBody<B>(Source<B>);
+
+enum Source<B> {
+    /// All of it is here; empty once it has been handed on.
+    Whole(Bytes),
+    Http1(Box<Streaming<B>>, Busy<B>),
+    Http2(Incoming, #[allow(dead_code, reason = "held until dropped")] Busy<B>),
+    /// It broke off, which has still to be told.
+    Broken(Option<BodyError>),
 }
 
-impl<B> UpstreamBody<B> {
-    pub(super) fn http1(incoming: Incoming, busy: Option<Busy<B>>, sender: http1::SendRequest<B>) -> Self {
-        let mut body = Self { incoming, busy, sender: Some(sender) };
-        if body.incoming.is_end_stream() {
-            body.end();
-        }
-        body
+/// Why an answer's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// On HTTP/1.1.
+    #[error(transparent)]
+    Http1(#[from] StreamError),
+    /// On HTTP/2.
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
+}
+
+impl<B: RequestBody> UpstreamBody<B> {
+    pub(super) fn http1(answer: Answer<B>, busy: Busy<B>) -> Self {
+        Self(match answer {
+            Answer::Whole(bytes, connection) => {
+                give_back(&busy, connection);
+                Source::Whole(bytes)
+            }
+            Answer::Streaming(streaming) => Source::Http1(streaming, busy),
+        })
     }
 
-    pub(super) fn http2(incoming: Incoming, busy: Option<Busy<B>>) -> Self {
-        Self { incoming, busy, sender: None }
+    pub(super) fn http2(incoming: Incoming, busy: Busy<B>) -> Self {
+        Self(Source::Http2(incoming, busy))
     }
 
+    /// Nothing more comes: the connection is free for others.
     fn end(&mut self) {
-        if let (Some(busy), Some(sender)) = (self.busy.take(), self.sender.take()) {
-            busy.endpoint().give_back(sender);
+        let source = std::mem::replace(&mut self.0, Source::Whole(Bytes::new()));
+        if let Source::Http1(streaming, busy) = source {
+            give_back(&busy, streaming.connection());
         }
     }
 }
 
-impl<B> Body for UpstreamBody<B> {
-    type Data = Bytes;
-    type Error = hyper::Error;
+fn give_back<B>(busy: &Busy<B>, connection: Option<Connection>) {
+    if let Some(connection) = connection {
+        busy.endpoint().give_back(connection);
+    }
+}
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+impl<B: RequestBody> Body for UpstreamBody<B> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let frame = ready!(Pin::new(&mut this.incoming).poll_frame(cx));
-        match &frame {
-            Some(Ok(_)) if !this.incoming.is_end_stream() => {}
-            Some(Ok(_)) | None => this.end(),
-            Some(Err(_)) => {
-                this.sender = None;
-                this.busy = None;
+        let frame = match &mut this.0 {
+            Source::Whole(bytes) => {
+                return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(std::mem::take(bytes)))));
+            }
+            Source::Broken(error) => {
+                let error = error.take().unwrap_or(BodyError::Http1(Fault::Cut.into()));
+                return Poll::Ready(Some(Err(error)));
+            }
+            Source::Http1(streaming, _) => ready!(streaming.poll_frame(cx)).map(|frame| Ok(frame?)),
+            Source::Http2(incoming, _) => ready!(Pin::new(incoming).poll_frame(cx)).map(|frame| Ok(frame?)),
+        };
+        match frame {
+            Some(Ok(frame)) => {
+                if this.is_end_stream() {
+                    this.end();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            None => {
+                this.end();
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => {
+                // Whoever is told drops what it has not sent yet: it gets the time to send it first.
+                this.0 = Source::Broken(Some(error));
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.0 {
+            Source::Whole(bytes) => bytes.is_empty(),
+            Source::Broken(_) => false,
+            Source::Http1(streaming, _) => streaming.is_ended(),
+            Source::Http2(incoming, _) => incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.0 {
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Http1(streaming, _) => {
+                streaming.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
+            Source::Http2(incoming, _) => incoming.size_hint(),
+            Source::Broken(_) => SizeHint::default(),
+        }
     }
 }
 
 impl<B> std::fmt::Debug for UpstreamBody<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UpstreamBody").field("incoming", &self.incoming).finish_non_exhaustive()
+        let source: &dyn std::fmt::Debug = match &self.0 {
+            Source::Whole(bytes) => bytes,
+            Source::Http1(streaming, _) => streaming,
+            Source::Http2(incoming, _) => incoming,
+            Source::Broken(error) => error,
+        };
+        f.debug_tuple("UpstreamBody").field(source).finish()
     }
 }

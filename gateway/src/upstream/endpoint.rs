@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http_body::Body;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
@@ -15,11 +15,12 @@ use tokio::time::Instant;
 
 use super::connect::connect;
 use super::error::UpstreamError;
+use super::h1::Connection;
 use super::pool::Limits;
 use crate::model::Endpoint;
 use crate::telemetry::BackendMetrics;
 
-/// What makes a body fit to be sent by hyper.
+/// What makes a body fit to be sent.
 pub trait RequestBody:
     Body<Data = bytes::Bytes, Error: std::error::Error + Send + Sync> + Unpin + 'static
 {
@@ -39,13 +40,13 @@ pub(super) struct EndpointPool<B> {
     busy: Cell<usize>,
     open: Rc<Cell<usize>>,
     /// Oldest first; taken from the end, so that what is not needed grows old.
-    idle: RefCell<Vec<Idle<B>>>,
+    idle: RefCell<Vec<Idle>>,
     /// Held across connecting, so that a burst makes one connection.
     shared: Mutex<Option<http2::SendRequest<B>>>,
 }
 
-struct Idle<B> {
-    sender: http1::SendRequest<B>,
+struct Idle {
+    connection: Connection,
     since: Instant,
 }
 
@@ -97,47 +98,49 @@ impl<B> EndpointPool<B> {
         }
     }
 
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
     pub(super) fn busy(&self) -> usize {
         self.busy.get()
     }
 
-    /// The youngest idle connection that still holds.
-    pub(super) fn take_idle(&self) -> Option<http1::SendRequest<B>> {
+    /// The youngest idle connection that still holds. `surely`: a request that could not be sent again is not sent on
+    /// one that is closed already.
+    pub(super) fn take_idle(&self, surely: bool) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|idle| !idle.sender.is_closed());
-        // One that is not ready still sends the body of a request that was answered early.
-        let place = idle.iter().rposition(|idle| idle.sender.is_ready())?;
-        let found = idle.swap_remove(place);
-        (found.since.elapsed() < self.limits.idle_timeout).then_some(found.sender)
+        while let Some(Idle { connection, since }) = idle.pop() {
+            if since.elapsed() >= self.limits.idle_timeout {
+                // What is left is older.
+                idle.clear();
+            } else if connection.is_idle() && (!surely || connection.is_idle_now()) {
+                return Some(connection);
+            }
+        }
+        None
     }
 
     /// Keeps a connection whose answer has been read to its end.
-    pub(super) fn give_back(&self, sender: http1::SendRequest<B>) {
+    pub(super) fn give_back(&self, connection: Connection) {
         let mut idle = self.idle.borrow_mut();
-        if !sender.is_closed() && idle.len() < self.limits.idle_per_endpoint_max {
-            idle.push(Idle { sender, since: Instant::now() });
+        if idle.len() < self.limits.idle_per_endpoint_max {
+            idle.push(Idle { connection, since: Instant::now() });
         }
     }
 
-    /// Closes what has been idle for too long.
+    /// Closes what has been idle for too long, and what the backend has closed.
     pub(super) fn sweep(&self) {
         let limit = self.limits.idle_timeout;
-        self.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < limit);
+        self.idle.borrow_mut().retain(|idle| idle.since.elapsed() < limit && idle.connection.is_idle());
     }
 }
 
 impl<B: RequestBody> EndpointPool<B> {
     /// A new HTTP/1.1 connection.
-    pub(super) async fn connect_http1(&self) -> Result<http1::SendRequest<B>, UpstreamError> {
+    pub(super) async fn connect_http1(&self) -> Result<Connection, UpstreamError> {
         let (stream, open) = self.connect().await?;
-        let (sender, connection) = http1::Builder::new()
-            .max_headers(self.limits.response_fields_max)
-            .max_header_size(self.limits.response_head_bytes_max)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.not_begun(error))?;
-        self.drive(connection, open);
-        Ok(sender)
+        Ok(Connection::new(stream, (open, self.metrics.connected())))
     }
 
     /// The shared HTTP/2 connection; a new one where there is none or `stale` says that it is of no more use.

@@ -1,10 +1,16 @@
 //! What goes wrong with a backend, and what the client is told of it.
 
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::endpoint::RequestBody;
+use super::h1::Broken;
 use crate::model::Reason;
+
+/// What was met, in whose words ever.
+pub type Cause = Box<dyn Error + Send + Sync>;
 
 /// Why there is no answer of the backend.
 #[derive(Debug, thiserror::Error)]
@@ -38,28 +44,22 @@ pub enum UpstreamError {
     },
     /// The request's own body failed: the client is to blame.
     #[error("reading the request's body: {0}")]
-    RequestBody(hyper::Error),
+    RequestBody(Cause),
     /// The connection ended before the answer's head.
     #[error("{endpoint} closed before it answered: {cause}")]
     Closed {
         /// The endpoint.
         endpoint: Arc<str>,
         /// What was met.
-        cause: hyper::Error,
+        cause: Cause,
     },
-    /// The answer is no HTTP.
-    #[error("{endpoint} answered nonsense: {cause}")]
+    /// The answer is not HTTP, or not without ambiguity.
+    #[error("{endpoint} gave a malformed answer: {cause}")]
     Malformed {
         /// The endpoint.
         endpoint: Arc<str>,
         /// What was met.
-        cause: hyper::Error,
-    },
-    /// A 101 that nobody asked for: what follows it would be taken for answers to other clients.
-    #[error("{endpoint} switched protocols unasked")]
-    UnaskedUpgrade {
-        /// The endpoint.
-        endpoint: Arc<str>,
+        cause: Cause,
     },
 }
 
@@ -73,18 +73,32 @@ impl UpstreamError {
             Self::ConnectTimeout { .. } => Reason::UpstreamConnectTimeout,
             Self::RequestBody(_) => Reason::ClientClosed,
             Self::Closed { .. } => Reason::UpstreamClosed,
-            Self::Malformed { .. } | Self::UnaskedUpgrade { .. } => Reason::UpstreamProtocol,
+            Self::Malformed { .. } => Reason::UpstreamProtocol,
         }
     }
 
-    /// Sorts what hyper's client met between a request's head and its answer's.
-    pub(super) fn exchange(endpoint: &Arc<str>, cause: hyper::Error) -> Self {
+    /// Sorts what was met on HTTP/1.1 between a request's head and its answer's.
+    pub(super) fn http1<B: RequestBody>(endpoint: &Arc<str>, broken: Broken<B>) -> Self {
+        let endpoint = Arc::clone(endpoint);
+        match broken {
+            Broken::Unanswered(_, cause) | Broken::Ended(cause) => {
+                Self::Closed { endpoint, cause: cause.into() }
+            }
+            Broken::Malformed(fault) => Self::Malformed { endpoint, cause: fault.into() },
+            Broken::Body(cause) => Self::RequestBody(cause.into()),
+            Broken::BodyLength => Self::RequestBody("it is not as long as it said".into()),
+        }
+    }
+
+    /// The same on HTTP/2.
+    pub(super) fn http2(endpoint: &Arc<str>, cause: hyper::Error) -> Self {
+        let endpoint = Arc::clone(endpoint);
         if cause.is_user() {
-            Self::RequestBody(cause)
+            Self::RequestBody(cause.into())
         } else if cause.is_parse() || cause.is_parse_too_large() {
-            Self::Malformed { endpoint: Arc::clone(endpoint), cause }
+            Self::Malformed { endpoint, cause: cause.into() }
         } else {
-            Self::Closed { endpoint: Arc::clone(endpoint), cause }
+            Self::Closed { endpoint, cause: cause.into() }
         }
     }
 }

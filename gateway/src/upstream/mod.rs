@@ -15,6 +15,7 @@ pub mod body;
 mod connect;
 mod endpoint;
 pub mod error;
+pub mod h1;
 pub mod pick;
 pub mod pool;
 

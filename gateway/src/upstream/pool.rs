@@ -7,13 +7,14 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use tokio::time::{Instant, sleep};
 
 use super::Upstream;
 use super::body::UpstreamBody;
 use super::endpoint::{Busy, EndpointPool, RequestBody};
 use super::error::UpstreamError;
+use super::h1::{self, Broken, Outgoing};
 use super::pick::{self, Dice};
 use crate::model::{BackendKey, BackendProtocol, Endpoint};
 use crate::telemetry::BackendMetrics;
@@ -33,8 +34,12 @@ pub struct Limits {
     pub connections_per_endpoint_max: usize,
     /// Bytes of a response head.
     pub response_head_bytes_max: usize,
-    /// Fields of a response head.
+    /// Fields of a response head, and of its trailers.
     pub response_fields_max: usize,
+    /// Interim answers (1xx) before the final one, on HTTP/1.1.
+    pub interim_responses_max: usize,
+    /// How long a body that its client holds back waits for the backend to ask for it, on HTTP/1.1.
+    pub continue_timeout: Duration,
     /// What a backend may send ahead on one HTTP/2 stream.
     pub http2_stream_window_bytes: u32,
     /// What it may send ahead on one connection: many streams' worth, since a stalled client holds its stream's share.
@@ -54,6 +59,8 @@ impl Default for Limits {
             connections_per_endpoint_max: 4096,
             response_head_bytes_max: 64 * 1024,
             response_fields_max: 128,
+            interim_responses_max: 8,
+            continue_timeout: Duration::from_secs(1),
             http2_stream_window_bytes: 128 * 1024,
             http2_connection_window_bytes: 16 * 1024 * 1024,
             http2_ping_interval: Duration::from_secs(20),
@@ -121,7 +128,7 @@ impl<B> Pool<B> {
 
     /// Closes idle connections in time and forgets backends that no snapshot holds, for as long as it is polled.
     pub async fn keep_house(self: Rc<Self>) {
-        let pause = (self.limits.idle_timeout / 4).max(Duration::from_millis(100));
+        let pause = (self.limits.idle_timeout / 4).clamp(Duration::from_millis(100), Duration::from_secs(1));
         loop {
             sleep(pause).await;
             self.sweep();
@@ -168,7 +175,7 @@ impl<B> Lease<B> {
         &self.endpoint.label
     }
 
-    /// How often the request has been sent.
+    /// How often it was tried to send the request.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
@@ -178,8 +185,9 @@ impl<B: RequestBody> Lease<B> {
     /// Sends the request and waits for the head of the answer. On HTTP/1.1 the request's target must be in
     /// origin-form with a `host` field, on HTTP/2 it must have scheme and authority.
     ///
-    /// A request that hyper gives back unsent, because a kept connection turned out to be closed, is sent once more on
-    /// a new one. Dropping the future ends the exchange; the connection is not used again.
+    /// A request that met a connection which was being closed is sent once more, on a new one: if nothing of it had
+    /// left, or if no byte of an answer had come, it is idempotent, and nothing of its body is gone. Dropping the future
+    /// ends the exchange; the connection is not used again.
     pub async fn exchange(
         &mut self,
         request: Request<B>,
@@ -205,41 +213,48 @@ impl<B: RequestBody> Lease<B> {
         answered
     }
 
-    async fn http1(&mut self, mut request: Request<B>) -> Result<Response<UpstreamBody<B>>, UpstreamError> {
-        let mut kept = self.endpoint.take_idle();
+    async fn http1(&mut self, request: Request<B>) -> Result<Response<UpstreamBody<B>>, UpstreamError> {
+        let limits = self.endpoint.limits();
+        let framing = h1::frame::Limits {
+            head_bytes_max: limits.response_head_bytes_max,
+            fields_max: limits.response_fields_max,
+            interim_max: limits.interim_responses_max,
+        };
+        let mut outgoing = Outgoing::new(request);
+        let mut kept = self.endpoint.take_idle(!outgoing.is_idempotent());
         loop {
+            self.attempts += 1;
             let reused = kept.is_some();
-            let mut sender = match kept.take() {
-                Some(sender) => sender,
+            let connection = match kept.take() {
+                Some(connection) => connection,
                 None => self.endpoint.connect_http1().await?,
             };
-            self.attempts += 1;
-            match sender.try_send_request(request).await {
-                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                    return Err(UpstreamError::UnaskedUpgrade { endpoint: Arc::clone(&self.endpoint.label) });
+            match h1::exchange(connection, outgoing, framing, limits.continue_timeout).await {
+                Ok(answered) => return Ok(self.answered(answered)),
+                Err(Broken::Unanswered(Some(again), _)) if reused => {
+                    outgoing = again;
+                    self.endpoint.metrics.retried();
                 }
-                Ok(response) => {
-                    let busy = self.busy.take();
-                    return Ok(response.map(|incoming| UpstreamBody::http1(incoming, busy, sender)));
-                }
-                Err(mut failed) => match failed.take_message().filter(|_| reused) {
-                    Some(unsent) => {
-                        request = unsent;
-                        self.endpoint.metrics.retried();
-                    }
-                    None => return Err(UpstreamError::exchange(&self.endpoint.label, failed.into_error())),
-                },
+                Err(broken) => return Err(UpstreamError::http1(&self.endpoint.label, broken)),
             }
         }
     }
 
+    fn answered(&mut self, answered: h1::Answered<B>) -> Response<UpstreamBody<B>> {
+        let busy = self.busy.take().unwrap_or_else(|| Busy::at(&self.endpoint));
+        let mut response = Response::new(UpstreamBody::http1(answered.body, busy));
+        *response.status_mut() = answered.status;
+        *response.headers_mut() = answered.headers;
+        response
+    }
+
     async fn http2(&mut self, mut request: Request<B>) -> Result<Response<UpstreamBody<B>>, UpstreamError> {
         loop {
-            let mut sender = self.endpoint.shared_http2(self.attempts > 0).await?;
             self.attempts += 1;
+            let mut sender = self.endpoint.shared_http2(self.attempts > 1).await?;
             match sender.try_send_request(request).await {
                 Ok(response) => {
-                    let busy = self.busy.take();
+                    let busy = self.busy.take().unwrap_or_else(|| Busy::at(&self.endpoint));
                     return Ok(response.map(|incoming| UpstreamBody::http2(incoming, busy)));
                 }
                 Err(mut failed) => match failed.take_message().filter(|_| self.attempts == 1) {
@@ -247,7 +262,7 @@ impl<B: RequestBody> Lease<B> {
                         request = unsent;
                         self.endpoint.metrics.retried();
                     }
-                    None => return Err(UpstreamError::exchange(&self.endpoint.label, failed.into_error())),
+                    None => return Err(UpstreamError::http2(&self.endpoint.label, failed.into_error())),
                 },
             }
         }

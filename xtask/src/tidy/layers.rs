@@ -36,6 +36,7 @@ const TABLE: &[Row] = &[
     ("upstream", Acting, &["model", "tls", "runtime", "telemetry"]),
     ("upstream::pick", Pure, &["model"]),
     ("upstream::health", Pure, &["model"]),
+    ("upstream::h1::frame", Pure, &[]),
     ("snapshot", Acting, &["model", "tls", "route", "policy", "upstream", "telemetry"]),
     ("http", Acting, TRAFFIC),
     ("http::authority", Pure, &[]),

@@ -109,6 +109,11 @@ impl Outcome {
         self.attempts += 1;
     }
 
+    /// How often it was tried to send the request there, if more than once.
+    pub fn attempts(&mut self, count: u32) {
+        self.attempts = self.attempts.max(count);
+    }
+
     /// The head of the backend's answer came, so long after the request was sent.
     pub fn upstream_answered(&mut self, elapsed: Duration) {
         self.upstream = Some(elapsed);
