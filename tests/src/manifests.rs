@@ -185,6 +185,16 @@ pub fn policy(name: &str, gateway: &str, listeners: &[&str], bundle: &str) -> Va
     })
 }
 
+/// A `RevocationPolicy` for a listener of a Gateway; `spec`: all but its targets.
+pub fn revocation(name: &str, gateway: &str, listener: &str, mut spec: Value) -> Value {
+    spec["targetRefs"] = json!([{
+        "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": gateway, "sectionName": listener,
+    }]);
+    json!({
+        "apiVersion": "gateway.yett.dev/v1alpha1", "kind": "RevocationPolicy", "metadata": {"name": name}, "spec": spec,
+    })
+}
+
 /// `spec.tls.frontend` validation by a ConfigMap (GEP-91).
 pub fn validation(bundle: &str, mode: Option<&str>) -> Value {
     let mut validation = json!({"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": bundle}]});

@@ -58,7 +58,8 @@ fn listener(listener: &Listener) -> Value {
                 "mode": mode,
                 "trust": client.trust.source,
                 "anchors": client.trust.anchors.len(),
-                "crls": client.trust.crls.iter().map(|crl| &crl.source).collect::<Vec<_>>(),
+                "crls": client.crls().iter().map(|crl| &crl.source).collect::<Vec<_>>(),
+                "revocationPolicy": client.revocation.as_ref().map(|revocation| &revocation.rules.policy),
                 "subjectAltNames": client.subject_alt_names,
             })
         });

@@ -8,13 +8,13 @@ use std::time::Instant;
 use crate::admin::CrlInUse;
 use crate::model::{
     Backend, BackendKey, CertificateChain, ClientValidation, Facts, Finding, Frontend, FrontendId, Listener,
-    Plan, Severity,
+    Plan, RevocationFreshness, Severity,
 };
 use crate::resources::Resources;
 use crate::snapshot::{ServedFrontend, ServedListener, Snapshot};
 use crate::telemetry::Telemetry;
 use crate::telemetry::event::{CrlLoaded, CrlRejected};
-use crate::tls::revocation::feed::Currency;
+use crate::tls::revocation::feed::{Currency, freshness};
 use crate::tls::revocation::{CrlEvent, CrlOutcome, CrlSummary, Feed, Want};
 use crate::tls::{Code, ServerTls, TicketKeys, TrustDomain, server_tls};
 use crate::translate::translate;
@@ -43,10 +43,13 @@ pub(super) struct Built {
     pub(super) unusable_certificates: BTreeMap<String, String>,
     /// Faults found on the way: of anchors and of CRLs.
     pub(super) findings: Vec<Finding>,
+    /// How current the data of revocation policies is, by policy: translation shows it in their status.
+    pub(super) revocation: BTreeMap<String, RevocationFreshness>,
 }
 
 /// Plan and snapshot of the documents. A certificate that the TLS library refuses is a fact that translation must
-/// know, since the listener then has a condition to say so and other listeners may take its place.
+/// know, since the listener then has a condition to say so and other listeners may take its place. So is what became of
+/// the data of revocation policies.
 pub(super) fn settle(
     resources: &Resources,
     facts: &mut Facts,
@@ -61,6 +64,7 @@ pub(super) fn settle(
         facts.unusable_certificates.extend(built.unusable_certificates.clone());
         // Every turn names a certificate that the former did not, so there are few.
         if facts.unusable_certificates.len() == known {
+            facts.revocation.clone_from(&built.revocation);
             return (plan, built);
         }
     }
@@ -100,16 +104,15 @@ impl Builder {
     /// Builds the snapshot of a plan. A listener whose certificate or trust cannot be used is left out: it is never
     /// served with less than the documents ask for. `now`: Unix seconds.
     pub(super) fn build(&mut self, plan: &Plan, former: &Snapshot, now: i64) -> Built {
-        let mut findings = Vec::new();
         let mut unusable_certificates = BTreeMap::new();
         let upstreams = self.upstreams(plan, former);
-        let mut domains = Vec::new();
+        let mut trust = TrustOutcome::default();
         let mut kept_tls = HashMap::new();
         let mut frontends = Vec::new();
         for frontend in plan.frontends.values() {
             let mut listeners = Vec::new();
             for listener in &frontend.listeners {
-                let tls = match self.listener_tls(frontend, listener, &mut domains, now, &mut findings) {
+                let tls = match self.listener_tls(frontend, listener, &mut trust, now) {
                     Ok(tls) => tls,
                     Err(Unusable::Certificate { sources, message }) => {
                         for source in sources {
@@ -140,6 +143,7 @@ impl Builder {
             frontends.push(served.succeeding(former.frontend(&frontend.id)));
         }
         self.generation += 1;
+        let TrustOutcome { domains, findings, revocation } = trust;
         self.domains = domains;
         self.tls = kept_tls;
         self.feed.retain(|id| self.domains.iter().any(|domain| domain.id() == *id));
@@ -147,7 +151,7 @@ impl Builder {
         self.show_crls();
         let upstreams = upstreams.into_values();
         let snapshot = Arc::new(Snapshot::new(self.generation, frontends, plan.sockets(), upstreams));
-        Built { snapshot, unusable_certificates, findings }
+        Built { snapshot, unusable_certificates, findings, revocation }
     }
 
     /// Upstream handles, the former ones where nothing changed.
@@ -166,13 +170,12 @@ impl Builder {
         &mut self,
         frontend: &Frontend,
         listener: &Listener,
-        domains: &mut Vec<Arc<TrustDomain>>,
+        trust: &mut TrustOutcome,
         now: i64,
-        findings: &mut Vec<Finding>,
     ) -> Result<Option<ServerTls>, Unusable> {
         let Some(termination) = &listener.tls else { return Ok(None) };
         let trust = match &termination.client {
-            Some(validation) => Some(self.trust(validation, domains, now, findings)?),
+            Some(validation) => Some(self.trust(validation, trust, now)?),
             None => None,
         };
         let key = (frontend.id.clone(), Arc::clone(&listener.name));
@@ -190,33 +193,36 @@ impl Builder {
         )
     }
 
-    /// The trust domain of a validation: the former one if anchors, mode and names are the same, in any case with the
-    /// revocation data of now.
+    /// The trust domain of a validation: the former one if anchors, mode, names and revocation rules are the same, in any
+    /// case with the revocation data of now.
     fn trust(
         &mut self,
         validation: &ClientValidation,
-        domains: &mut Vec<Arc<TrustDomain>>,
+        outcome: &mut TrustOutcome,
         now: i64,
-        findings: &mut Vec<Finding>,
     ) -> Result<Arc<TrustDomain>, Unusable> {
         let names = validation.subject_alt_names.clone();
         let fresh = TrustDomain::new(Arc::clone(&validation.trust), validation.mode, names)
-            .map(|domain| domain.accept_v1_leaf(self.accept_v1_leaf))
+            .map(|domain| {
+                let rules = validation.revocation.as_ref().map(|revocation| revocation.rules.clone());
+                domain.accept_v1_leaf(self.accept_v1_leaf).under(rules)
+            })
             .map_err(|error| {
-                findings.push(fault(&validation.trust.source, error.to_string()));
+                outcome.findings.push(fault(&validation.trust.source, error.to_string()));
                 Unusable::Trust
             })?;
         let id = fresh.id();
         let same = |domain: &&Arc<TrustDomain>| domain.id() == id;
-        if let Some(loaded) = domains.iter().find(same) {
+        if let Some(loaded) = outcome.domains.iter().find(same) {
             return Ok(Arc::clone(loaded));
         }
         let domain = self.domains.iter().find(same).cloned().unwrap_or_else(|| Arc::new(fresh));
         let started = Instant::now();
-        let events = self.feed.load(&domain, &validation.trust.crls, now);
+        let is_complete = validation.revocation.as_ref().is_none_or(|revocation| revocation.is_complete);
+        let events = self.feed.load_part(&domain, validation.crls(), is_complete, now);
         let mut told = BTreeSet::new();
         for event in &events {
-            findings.extend(event.finding());
+            outcome.findings.extend(event.finding());
             if event.fresh {
                 tell(event, &self.telemetry);
                 told.insert(&event.source);
@@ -225,7 +231,10 @@ impl Builder {
         for source in told {
             self.telemetry.metrics.crl(source).load_took(started.elapsed());
         }
-        domains.push(Arc::clone(&domain));
+        if let Some(rules) = domain.rules() {
+            outcome.fresh(&rules.policy, freshness(&domain, &events, is_complete));
+        }
+        outcome.domains.push(Arc::clone(&domain));
         Ok(domain)
     }
 
@@ -265,6 +274,24 @@ impl Builder {
     }
 }
 
+/// What the validations of a plan became.
+#[derive(Default)]
+struct TrustOutcome {
+    domains: Vec<Arc<TrustDomain>>,
+    findings: Vec<Finding>,
+    revocation: BTreeMap<String, RevocationFreshness>,
+}
+
+impl TrustOutcome {
+    /// Of several bundles that a policy's data is judged for, the one with a fault tells.
+    fn fresh(&mut self, policy: &str, found: RevocationFreshness) {
+        let known = self.revocation.entry(policy.to_owned()).or_insert_with(|| found.clone());
+        if known.is_fresh {
+            *known = found;
+        }
+    }
+}
+
 /// Logs and counts what became of a list.
 fn tell(event: &CrlEvent, telemetry: &Telemetry) {
     let (source, issuer) = (&*event.source, event.issuer.as_deref());
@@ -284,11 +311,11 @@ fn tell(event: &CrlEvent, telemetry: &Telemetry) {
     }
 }
 
-/// The names of all `ca.crl` of a plan.
+/// The names of all revocation material of a plan.
 fn crl_sources(plan: &Plan) -> impl Iterator<Item = &str> {
     let listeners = plan.frontends.values().flat_map(|frontend| &frontend.listeners);
     let validations = listeners.filter_map(|listener| listener.tls.as_ref()?.client.as_ref());
-    validations.flat_map(|validation| &validation.trust.crls).map(|crl| &*crl.source)
+    validations.flat_map(|validation| validation.crls()).map(|crl| &*crl.source)
 }
 
 /// Why a listener cannot be served.

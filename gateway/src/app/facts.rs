@@ -36,6 +36,7 @@ pub(super) fn facts(settings: &Settings) -> Facts {
         port_map: settings.port_map.iter().map(|mapping| (mapping.listener, mapping.bind)).collect(),
         bound: BTreeMap::new(),
         unusable_certificates: BTreeMap::new(),
+        revocation: BTreeMap::new(),
         now: unix_now(),
     }
 }

@@ -349,14 +349,16 @@ fn admitted<'c>(
             Some(tls) if tls.resumed => CheckPhase::Resumption,
             _ => CheckPhase::Handshake,
         };
-        let result = match &admitted {
-            Ok(_) => Some(CheckResult::Good),
-            Err(refusal) => match refusal.reason {
-                Reason::CertificateRevoked | Reason::CertificateOnHold => Some(CheckResult::Revoked),
-                Reason::RevocationStatusUnknown => Some(CheckResult::Unknown),
-                Reason::CrlExpired => Some(CheckResult::Stale),
-                _ => None,
-            },
+        let fault = match &admitted {
+            Ok(admitted) => admitted.unchecked(),
+            Err(refusal) => Some(refusal.reason),
+        };
+        let result = match fault {
+            None => Some(CheckResult::Good),
+            Some(Reason::CertificateRevoked | Reason::CertificateOnHold) => Some(CheckResult::Revoked),
+            Some(Reason::RevocationStatusUnknown) => Some(CheckResult::Unknown),
+            Some(Reason::CrlExpired) => Some(CheckResult::Stale),
+            Some(_) => None,
         };
         if let Some(result) = result {
             connection.server.telemetry.metrics.revocation.checked(result, phase);

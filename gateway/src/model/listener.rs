@@ -7,9 +7,10 @@ use std::sync::Arc;
 use rustls_pki_types::CertificateDer;
 
 use super::name::{Hostname, ObjectName};
+use super::revocation::ClientRevocation;
 use super::route::Rule;
 use super::secret::PrivateKeyPem;
-use super::trust::TrustBundle;
+use super::trust::{CrlMaterial, TrustBundle};
 
 /// Names a frontend across reloads: one Gateway's port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,6 +96,15 @@ pub struct ClientValidation {
     /// If not empty, the leaf must carry one of these (DNS or URI subjectAltName, compared exactly; DNS names without
     /// regard to case).
     pub subject_alt_names: Vec<Arc<str>>,
+    /// The policy on revoked certificates; `None`: what stands beside the anchors decides.
+    pub revocation: Option<ClientRevocation>,
+}
+
+impl ClientValidation {
+    /// The revocation material in force: a policy's replaces that beside the anchors.
+    pub fn crls(&self) -> &[CrlMaterial] {
+        self.revocation.as_ref().map_or(&self.trust.crls, |revocation| &revocation.crls)
+    }
 }
 
 /// Gateway API `FrontendValidationModeType` (GEP-91).

@@ -9,6 +9,7 @@ pub mod listener;
 pub mod name;
 pub mod plan;
 pub mod report;
+pub mod revocation;
 pub mod route;
 pub mod secret;
 pub mod trust;
@@ -26,6 +27,9 @@ pub use listener::{
 pub use name::{Hostname, ObjectName};
 pub use plan::{Facts, Plan};
 pub use report::{Condition, Finding, ObjectStatus, Report, Severity};
+pub use revocation::{
+    ClientRevocation, OnUnknown, RevocationAnswer, RevocationDepth, RevocationFreshness, RevocationRules,
+};
 pub use route::{Action, Filter, HeaderEdit, PathMatch, RequestMatch, Rule};
 pub use trust::{
     CrlMaterial, IssuerCertificate, IssuerId, PathCertificate, Serial, TrustBundle, VerifiedPath,

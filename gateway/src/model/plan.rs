@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::backend::{Backend, BackendKey};
 use super::listener::{Frontend, FrontendId};
+use super::revocation::RevocationFreshness;
 
 /// What the data plane should do: the accepted part of the documents, nothing else.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,6 +46,9 @@ pub struct Facts {
     pub bound: BTreeMap<FrontendId, Result<(), String>>,
     /// Server certificates that the TLS library refused, by source object (`Secret ns/name`), with the words.
     pub unusable_certificates: BTreeMap<String, String>,
+    /// How current the data of revocation policies is, by policy (`RevocationPolicy ns/name`). One that is not here is
+    /// in force nowhere.
+    pub revocation: BTreeMap<String, RevocationFreshness>,
     /// Now, Unix seconds (for expiry findings).
     pub now: i64,
 }

@@ -16,10 +16,11 @@ pub struct TrustBundle {
     pub crls: Vec<CrlMaterial>,
 }
 
-/// One `ca.crl` as its object holds it, not judged yet.
+/// Revocation lists as an object or file holds them, not judged yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CrlMaterial {
-    /// Where it stands, as findings, logs and metrics name it (`Secret ns/name ca.crl`).
+    /// Where it stands, as findings, logs and metrics name it: kind, name and key or path (`Secret ns/name ca.crl`,
+    /// `RevocationPolicy ns/name /etc/crl/root.crl`).
     pub source: Arc<str>,
     /// The bytes: PEM with one or more `X509 CRL` blocks, or one DER CertificateList.
     pub data: Arc<[u8]>,

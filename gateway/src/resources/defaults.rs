@@ -4,6 +4,8 @@
 //! functions here as their field defaults, so a value that has been read is complete and nothing later asks again.
 //! The values are those of the Gateway API v1.7.0 definitions (`+kubebuilder:default`) and of the core kinds.
 
+use std::time::Duration;
+
 use super::gateway::{AllowedRoutes, FrontendValidationMode, NamespacesFrom, RouteNamespaces, TlsMode};
 use super::httproute::{HttpPathMatch, HttpRouteMatch, HttpRouteRule, PathMatchType, ValueMatchType};
 
@@ -123,4 +125,9 @@ pub(super) fn port_protocol() -> String {
 /// A [`Backend`](super::backend::Backend) speaks cleartext HTTP/1.1.
 pub(super) fn backend_protocol() -> String {
     "http".to_owned()
+}
+
+/// A [`RevocationPolicy`](super::revocationpolicy::RevocationPolicy): data decides for a day past its nextUpdate.
+pub(super) fn staleness_max() -> Duration {
+    Duration::from_secs(24 * 3600)
 }

@@ -22,6 +22,7 @@ mod problem;
 mod read;
 pub mod referencegrant;
 pub mod refs;
+pub mod revocationpolicy;
 pub mod secret;
 pub mod service;
 mod spans;
@@ -44,10 +45,11 @@ pub use object::{AnyObject, Kind, Object, Objects, Origin};
 pub use problem::{Code, Problem, Severity};
 pub use read::{Entry, Identity, duplicate, known_fields, read};
 pub use referencegrant::ReferenceGrant;
+pub use revocationpolicy::RevocationPolicy;
 pub use secret::{Secret, SecretBytes};
 pub use service::Service;
 pub use spans::{Place, Spans};
-pub use unreadable::{ListenerName, UnreadablePolicy};
+pub use unreadable::{ListenerName, PolicyKind, UnreadablePolicy};
 
 /// The whole set of objects that desired state is made of, each kind ordered by namespace and name.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,7 +76,9 @@ pub struct Resources {
     pub endpoint_slices: Objects<EndpointSlice>,
     /// Backends of our own.
     pub backends: Objects<Backend>,
-    /// Policies that demand client certificates and cannot be read: what they may cover must not be served.
+    /// RevocationPolicies of our own.
+    pub revocation_policies: Objects<RevocationPolicy>,
+    /// Policies that say whom to trust and cannot be read: what they may cover must not be served.
     pub unreadable_policies: Vec<UnreadablePolicy>,
 }
 

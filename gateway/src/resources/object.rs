@@ -14,6 +14,7 @@ use super::httproute::HttpRoute;
 use super::meta::ObjectMeta;
 use super::namespace::Namespace;
 use super::referencegrant::ReferenceGrant;
+use super::revocationpolicy::RevocationPolicy;
 use super::secret::{FILE_ANNOTATION_PREFIX, Secret};
 use super::service::Service;
 use super::spans::{Place, Spans};
@@ -159,6 +160,8 @@ kinds! {
     Service services: "v1" "Service", namespaced true, spec true;
     EndpointSlice endpoint_slices: "discovery.k8s.io/v1" "EndpointSlice", namespaced true, spec false;
     Backend backends: "gateway.yett.dev/v1alpha1" "Backend", namespaced true, spec true;
+    RevocationPolicy revocation_policies:
+        "gateway.yett.dev/v1alpha1" "RevocationPolicy", namespaced true, spec true;
 }
 
 impl<T> Object<T> {

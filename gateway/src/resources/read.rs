@@ -282,6 +282,8 @@ known! {
     Service, checks::core::SERVICE, checks::core::service, ["v1"];
     EndpointSlice, checks::core::ENDPOINT_SLICE, checks::core::endpoint_slice, ["discovery.k8s.io/v1"];
     Backend, checks::policy::BACKEND, checks::policy::backend, ["gateway.yett.dev/v1alpha1"];
+    RevocationPolicy, checks::revocation::REVOCATION_POLICY, checks::revocation::revocation_policy,
+        ["gateway.yett.dev/v1alpha1"];
 }
 
 /// Types a document whose structure holds, and applies the rules between its fields.

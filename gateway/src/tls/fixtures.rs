@@ -109,8 +109,12 @@ pub(crate) fn termination(client: Option<ClientValidation>) -> TlsTermination {
 }
 
 pub(crate) fn validating(trust: &Arc<TrustDomain>, listener: &str, tickets: &TicketKeys) -> ServerTls {
-    let validation =
-        ClientValidation { mode: trust.mode(), trust: trust.bundle().clone(), subject_alt_names: Vec::new() };
+    let validation = ClientValidation {
+        mode: trust.mode(),
+        trust: trust.bundle().clone(),
+        subject_alt_names: Vec::new(),
+        revocation: None,
+    };
     server_tls(&frontend(), listener, &termination(Some(validation)), Some(trust.clone()), tickets).unwrap()
 }
 

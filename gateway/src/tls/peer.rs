@@ -61,6 +61,8 @@ pub(in crate::tls) struct Seal {
 pub(in crate::tls) enum Standing {
     /// Goes on as itself.
     Verified,
+    /// Goes on as itself although nothing vouches for its not being revoked, and this is why.
+    Unchecked(Reason),
     /// Goes on as nobody: the listener lets clients fall back, and this one no longer verifies.
     Anonymous,
     /// Is refused; the case says why.

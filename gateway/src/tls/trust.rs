@@ -4,33 +4,37 @@
 //! certificates are revoked is asked elsewhere, on every request; the domain only holds the published index that
 //! answers. A domain does not change: other anchors or rules make another one, with another identity.
 
+mod domain_id;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, RawPublicKeyEntity};
 
-use super::certificate::{AltName, Certificate, KeyUsageBit, chain_digest, sha256};
+use self::domain_id::domain_id;
+use super::certificate::{AltName, Certificate, KeyUsageBit, chain_digest};
 use super::chains::{ChainCache, VerifiedChain};
 use super::identity::identity_of;
 use super::path_error::PathError;
 use super::provider::algorithms;
 use super::revocation::index::RevocationIndex;
 use crate::model::{
-    IssuerCertificate, PathCertificate, Reason, Serial, TrustBundle, ValidationMode, VerifiedPath,
+    IssuerCertificate, PathCertificate, Reason, RevocationAnswer, RevocationRules, Serial, TrustBundle,
+    ValidationMode, VerifiedPath,
 };
 use crate::runtime::Published;
 
-/// One per distinct set of anchors, mode and subjectAltNames. CRLs are not part of its identity.
+/// One per distinct set of anchors, mode, subjectAltNames and revocation rules. CRLs are not part of its identity.
 pub struct TrustDomain {
     id: [u8; 32],
     bundle: Arc<TrustBundle>,
     mode: ValidationMode,
     subject_alt_names: Vec<Arc<str>>,
     accept_v1_leaf: bool,
+    rules: Option<RevocationRules>,
     /// As webpki takes them; in the order of `facts`.
     anchors: Vec<TrustAnchor<'static>>,
     facts: Vec<Anchor>,
@@ -93,7 +97,7 @@ impl TrustDomain {
         }
         let issuers = distinct_issuers(&certificates);
         let facts = certificates.iter().map(|anchor| Anchor::new(anchor, &certificates, &issuers)).collect();
-        let id = domain_id(&bundle, mode, &subject_alt_names, true);
+        let id = domain_id(&bundle, mode, &subject_alt_names, true, None);
         // Data that stands there and has not been judged yet lets nobody pass.
         let revocation =
             if bundle.crls.is_empty() { RevocationIndex::empty() } else { RevocationIndex::default() };
@@ -102,6 +106,7 @@ impl TrustDomain {
             mode,
             subject_alt_names,
             accept_v1_leaf: true,
+            rules: None,
             anchors,
             facts,
             issuers,
@@ -117,11 +122,36 @@ impl TrustDomain {
     /// no constraints; they are what `openssl x509 -req` makes by default before OpenSSL 3.2.
     pub fn accept_v1_leaf(mut self, accept: bool) -> Self {
         self.accept_v1_leaf = accept;
-        self.id = domain_id(&self.bundle, self.mode, &self.subject_alt_names, accept);
+        self.id = self.identity();
         self
     }
 
-    /// Tells domains apart: SHA-256 over anchors, mode, names and the v1 setting, whatever their order.
+    /// Puts the domain under a policy on revoked certificates: until its data is judged, nobody's status is known.
+    pub fn under(mut self, rules: Option<RevocationRules>) -> Self {
+        if rules.is_some() {
+            self.revocation = Published::new(Arc::new(RevocationIndex::default()));
+        }
+        self.rules = rules;
+        self.id = self.identity();
+        self
+    }
+
+    fn identity(&self) -> [u8; 32] {
+        let Self { bundle, mode, subject_alt_names, accept_v1_leaf, rules, .. } = self;
+        domain_id(bundle, *mode, subject_alt_names, *accept_v1_leaf, rules.as_ref())
+    }
+
+    /// The policy on revoked certificates; `None`: the lists beside the anchors decide on those whom they cover.
+    pub fn rules(&self) -> Option<&RevocationRules> {
+        self.rules.as_ref()
+    }
+
+    /// How a client is refused for its revocation status.
+    pub fn answer(&self) -> RevocationAnswer {
+        self.rules.as_ref().map_or(RevocationAnswer::Http400, |rules| rules.answer)
+    }
+
+    /// Tells domains apart: SHA-256 over anchors, mode, names, the v1 setting and revocation rules, whatever their order.
     pub fn id(&self) -> [u8; 32] {
         self.id
     }
@@ -464,36 +494,6 @@ fn distinct_issuers(certificates: &[Certificate<'_>]) -> Vec<Arc<IssuerCertifica
 fn shared(issuer: IssuerCertificate, known: &[Arc<IssuerCertificate>]) -> Arc<IssuerCertificate> {
     let found = known.iter().find(|known| known.id == issuer.id).cloned();
     found.unwrap_or_else(|| Arc::new(issuer))
-}
-
-fn domain_id(
-    bundle: &TrustBundle,
-    mode: ValidationMode,
-    names: &[Arc<str>],
-    accept_v1_leaf: bool,
-) -> [u8; 32] {
-    let mut anchors: Vec<[u8; 32]> = bundle.anchors.iter().map(|anchor| sha256(anchor)).collect();
-    anchors.sort_unstable();
-    anchors.dedup();
-    let mut names: Vec<&str> = names.iter().map(|name| &**name).collect();
-    names.sort_unstable();
-    names.dedup();
-    let mut id = Context::new(&SHA256);
-    id.update(b"trust domain 2");
-    id.update(&[u8::from(mode == ValidationMode::AllowInsecureFallback), u8::from(accept_v1_leaf)]);
-    // Two objects may hold equal anchors and different revocation lists: they are two domains.
-    let source = bundle.source.as_bytes();
-    id.update(&(source.len() as u64).to_be_bytes());
-    id.update(source);
-    id.update(&(names.len() as u64).to_be_bytes());
-    for name in names {
-        id.update(&(name.len() as u64).to_be_bytes());
-        id.update(name.as_bytes());
-    }
-    anchors.iter().for_each(|anchor| id.update(anchor));
-    let mut out = [0; 32];
-    out.copy_from_slice(id.finish().as_ref());
-    out
 }
 
 fn unix_time(seconds: i64) -> UnixTime {

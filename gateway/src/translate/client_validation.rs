@@ -89,7 +89,8 @@ fn judge(
         FrontendValidationMode::AllowValidOnly => ValidationMode::AllowValidOnly,
         FrontendValidationMode::AllowInsecureFallback => ValidationMode::AllowInsecureFallback,
     };
-    let client = bundle.map(|trust| ClientValidation { mode, trust, subject_alt_names: Vec::new() });
+    let client =
+        bundle.map(|trust| ClientValidation { mode, trust, subject_alt_names: Vec::new(), revocation: None });
     Outcome { client, faults }
 }
 

@@ -67,6 +67,8 @@ codes! {
     NotApplied = "YT0221",
     /// An object is meant for somebody else, or for nothing.
     NotOurs = "YT0222",
+    /// A source of revocation data cannot be used.
+    RevocationSourceUnusable = "YT0223",
 }
 
 /// Findings as they come; [`Findings::into_sorted`] puts them in the order of the documents.

@@ -17,6 +17,7 @@ mod listeners;
 mod plan;
 mod policies;
 mod proxy_protocol;
+mod revocation;
 mod routes;
 mod rules;
 mod trust;
@@ -66,6 +67,7 @@ pub fn translate(resources: &Resources, facts: &Facts) -> (Plan, Report) {
         client_validation::apply_gateway(gateway, &mut trust, &mut findings);
     }
     objects.extend(policies::apply(world, &mut gateways, &mut trust, &mut findings));
+    objects.extend(revocation::apply(world, &mut gateways, &mut findings));
     gateway::settle_ports(world, &mut gateways, &mut findings);
 
     let mut backends = Backends::new(world);

@@ -18,7 +18,7 @@ use super::trust::{CaReference, Reasons, Trust};
 use super::{World, age};
 use crate::model::{ClientValidation, ObjectStatus, Protocol, ValidationMode};
 use crate::resources::frontendtlspolicy::{FrontendTlsPolicy, FrontendTlsVerify};
-use crate::resources::{Gateway, Kind, Object, defaults};
+use crate::resources::{Gateway, Kind, Object, PolicyKind, defaults};
 
 const POLICY_REASONS: Reasons = Reasons { unusable: "InvalidCertificateRef", kind: "InvalidKind" };
 const PREDEFINED: [&str; 2] = ["2023-06", "2023-06-S"];
@@ -73,16 +73,31 @@ fn withhold_unreadable(world: World<'_>, gateways: &mut [GatewayState<'_>], find
             if listener.protocol != Some(Protocol::Https) {
                 continue;
             }
-            let policies = world.resources.unreadable_policies.iter();
-            let covering = policies.filter(|policy| policy.may_cover(namespace, name, &listener.spec.name));
-            let Some(policy) = covering.min_by_key(|policy| policy.origin.file.clone()) else { continue };
-            let file = policy.origin.file.as_deref().map(|file| format!(" in {file}")).unwrap_or_default();
-            let words = format!("a FrontendTLSPolicy{file} cannot be read and may be about it");
+            let Some(words) =
+                unreadable(world, PolicyKind::FrontendTls, namespace, name, &listener.spec.name)
+            else {
+                continue;
+            };
             let field = format!("spec.listeners[{}]", listener.index);
             findings.error(Code::ListenerRefused, gateway.object, &field, &words);
             listener.refused.get_or_insert_with(|| Fault::at(NO_ANCHORS, &field, words));
         }
     }
+}
+
+/// What to say of a listener that a policy which nobody can read may have been meant for.
+pub(super) fn unreadable(
+    world: World<'_>,
+    kind: PolicyKind,
+    namespace: &str,
+    gateway: &str,
+    listener: &str,
+) -> Option<String> {
+    let policies = world.resources.unreadable_policies.iter().filter(|policy| policy.kind == kind);
+    let covering = policies.filter(|policy| policy.may_cover(namespace, gateway, listener));
+    let policy = covering.min_by_key(|policy| policy.origin.file.clone())?;
+    let file = policy.origin.file.as_deref().map(|file| format!(" in {file}")).unwrap_or_default();
+    Some(format!("a {}{file} cannot be read and may be about it", kind.as_str()))
 }
 
 fn has_own_validation(gateway: &GatewayState<'_>) -> bool {
@@ -174,9 +189,12 @@ fn attach(
     }
     let names = verify.subject_alt_names.iter().map(|name| name.as_str().into()).collect();
     let client = match bundle {
-        Some(trust) if !refused_by_content => {
-            Ok(ClientValidation { mode: ValidationMode::AllowValidOnly, trust, subject_alt_names: names })
-        }
+        Some(trust) if !refused_by_content => Ok(ClientValidation {
+            mode: ValidationMode::AllowValidOnly,
+            trust,
+            subject_alt_names: names,
+            revocation: None,
+        }),
         _ => Err(Withheld::by(policy, &verdict, &faults)),
     };
     for index in won {

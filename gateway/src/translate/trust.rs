@@ -153,19 +153,33 @@ impl<'a> Trust<'a> {
 }
 
 /// What a Secret and a ConfigMap have in common here.
-trait Values {
+pub(super) trait Values {
+    /// The value of a key.
     fn value(&self, key: &str) -> Option<&[u8]>;
+    /// All keys, in order.
+    fn keys(&self) -> Vec<&str>;
 }
 
 impl Values for Secret {
     fn value(&self, key: &str) -> Option<&[u8]> {
         self.data.get(key).map(|bytes| bytes.expose())
     }
+
+    fn keys(&self) -> Vec<&str> {
+        self.data.keys().map(String::as_str).collect()
+    }
 }
 
 impl Values for ConfigMap {
     fn value(&self, key: &str) -> Option<&[u8]> {
         ConfigMap::value(self, key)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        let mut keys: Vec<&str> =
+            self.data.keys().chain(self.binary_data.keys()).map(String::as_str).collect();
+        keys.sort_unstable();
+        keys
     }
 }
 

@@ -25,6 +25,7 @@ mod reload;
 mod resumption;
 mod revocation;
 mod revocation_lists;
+mod revocation_policies;
 mod routing;
 mod service;
 mod settings;

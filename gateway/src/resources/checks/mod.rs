@@ -11,6 +11,7 @@ pub(super) mod gateway;
 pub(super) mod httproute;
 pub(super) mod outline;
 pub(super) mod policy;
+pub(super) mod revocation;
 mod shared;
 
 use serde_json::Value;

@@ -99,7 +99,7 @@ fn documents_that_are_no_objects_of_ours() {
         ),
         (
             "another kind of ours to come",
-            object("gateway.yett.dev/v1alpha1", "RevocationPolicy", ""),
+            object("gateway.yett.dev/v1alpha1", "GatewayParameters", ""),
             &["YT0103! 2 kind"],
         ),
     ];

@@ -46,6 +46,69 @@ fn policies() {
     );
 }
 
+fn revocation(spec: &str) -> String {
+    object("gateway.yett.dev/v1alpha1", "RevocationPolicy", &format!("spec: {{{spec}}}"))
+}
+
+const TARGET: &str = "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: g}]";
+
+#[test]
+fn revocation_policies() {
+    let sources = |sources: &str| revocation(&format!("{TARGET}, sources: [{sources}]"));
+    let with = |more: &str| revocation(&format!("{TARGET}, sources: [{{crl: {{path: a.crl}}}}], {more}"));
+    check(vec![
+        ("files", sources("{crl: {path: crl/root.crl}}"), &[]),
+        (
+            "objects",
+            sources("{crl: {secretRef: {name: s}}}, {crl: {configMapRef: {name: m, key: root.crl}}}"),
+            &[],
+        ),
+        (
+            "what is to come",
+            sources(
+                "{crl: {url: 'http://a.test/x', refresh: 10m}}, {crl: {distributionPoints: {allowedHosts: [a.test]}}}, \
+                 {ocsp: {allowedHosts: [a.test], timeout: 300ms, mode: SoftFail}}",
+            ),
+            &[],
+        ),
+        (
+            "everything said",
+            with("depth: Leaf, onUnknown: Allow, maxStaleness: 1h30m, answer: TlsAlert"),
+            &[],
+        ),
+        ("no source", revocation(&format!("{TARGET}, sources: []")), &["YT0109! 4 spec.sources"]),
+        ("no sources", revocation(TARGET), &["YT0105! 4 spec.sources"]),
+        (
+            "no target",
+            revocation("targetRefs: [], sources: [{crl: {path: a}}]"),
+            &["YT0109! 4 spec.targetRefs"],
+        ),
+        (
+            "another namespace's target",
+            sources("{crl: {path: a}}").replace("name: g}", "name: g, namespace: n}"),
+            &["YT0104! 4 spec.targetRefs[0].namespace"],
+        ),
+        ("an empty source", sources("{}"), &["YT0105! 4 spec.sources[0]"]),
+        ("a source of nothing", sources("{crl: {}}"), &["YT0105! 4 spec.sources[0].crl"]),
+        ("two in one", sources("{crl: {path: a}, ocsp: {}}"), &["YT0111! 4 spec.sources[0]"]),
+        ("two places", sources("{crl: {path: a, secretRef: {name: s}}}"), &["YT0111! 4 spec.sources[0].crl"]),
+        (
+            "a file is followed",
+            sources("{crl: {path: a, refresh: 1m}}"),
+            &["YT0111! 4 spec.sources[0].crl.refresh"],
+        ),
+        ("an unknown answer", with("answer: Http403"), &["YT0107! 4 spec.answer"]),
+        ("an unknown depth", with("depth: Root"), &["YT0107! 4 spec.depth"]),
+        ("no duration", with("maxStaleness: 1d"), &["YT0108! 4 spec.maxStaleness"]),
+        ("a typing mistake", with("onUnkown: Deny"), &["YT0104! 4 spec.onUnkown"]),
+        ("another version", sources("{crl: {path: a}}").replace("v1alpha1", "v1"), &["YT0103! 1 apiVersion"]),
+    ]);
+    let (resources, _) = Resources::from_text(&sources("{crl: {path: a.crl}}"));
+    let policy = &resources.revocation_policies.get("default", "o").unwrap().spec;
+    assert_eq!(policy.max_staleness.as_secs(), 24 * 3600);
+    assert_eq!(policy.paths().collect::<Vec<_>>(), ["a.crl"]);
+}
+
 #[test]
 fn unreadable_policies_cover_what_they_may_have_meant() {
     let table = [
@@ -73,6 +136,24 @@ fn unreadable_policies_cover_what_they_may_have_meant() {
             [false, false, false],
         ),
         ("another kind", gateway("x: 1"), [false, false, false]),
+        ("of revocation", revocation(TARGET), [true, true, false]),
+        (
+            "one listener of revocation",
+            revocation("targetRefs: [{name: g, sectionName: m}, {name: x}]"),
+            [false, true, false],
+        ),
+        (
+            "half a target of revocation",
+            revocation("targetRefs: [{name: g, sectionName: m}, {}]"),
+            [true, true, true],
+        ),
+        ("revocation of anything", revocation("sources: []"), [true, true, true]),
+        ("revocation that is no YAML", revocation("targetRefs: ["), [true, true, true]),
+        (
+            "good revocation",
+            revocation(&format!("{TARGET}, sources: [{{crl: {{path: a}}}}]")),
+            [false, false, false],
+        ),
     ];
     for (description, text, expected) in table {
         let (resources, _) = Resources::from_text(&text);

@@ -7,10 +7,13 @@ use super::scan::Scan;
 use crate::resources::secret::FILE_ANNOTATION_PREFIX;
 use crate::resources::{AnyObject, Code, Problem, SecretBytes, Severity};
 
-/// Files named by annotations, with what could not be had of them.
+/// Files that an object names, with what could not be had of them.
 #[derive(Debug, Default)]
 pub(super) struct Filled {
+    /// Named by annotations.
     pub(super) paths: Vec<PathBuf>,
+    /// Files and directories of revocation lists.
+    pub(super) lists: Vec<PathBuf>,
     pub(super) problems: Vec<Problem>,
 }
 

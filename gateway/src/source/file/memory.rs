@@ -1,20 +1,21 @@
 //! What was in service before, and what of it stays.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use super::annotation;
-use super::scan::{Manifest, Scan};
+use super::scan::{Manifest, Named, Scan};
+use super::{annotation, lists};
 use crate::resources::{
-    self, AnyObject, Code, Entry, Identity, ListenerName, Problem, Resources, Severity, UnreadablePolicy,
+    self, AnyObject, Code, Entry, Identity, ListenerName, PolicyKind, Problem, Resources, Severity,
+    UnreadablePolicy,
 };
 
 /// The objects of the last look, and how often each has changed.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     objects: HashMap<Identity, Remembered>,
-    annotated: BTreeSet<PathBuf>,
+    named: Named,
     /// Listeners in service that no unreadable policy was there for when they came.
     settled: Arc<BTreeSet<ListenerName>>,
 }
@@ -35,7 +36,7 @@ struct Remembered {
     spec_hash: u64,
     /// Counts specs, from 1; what `metadata.generation` is where the file gives none.
     generation: i64,
-    annotated: Vec<PathBuf>,
+    named: Named,
 }
 
 /// A set in the making.
@@ -53,13 +54,13 @@ struct Gathered {
 }
 
 impl Memory {
-    /// The files that annotations named.
-    pub(super) fn annotated(&self) -> impl Iterator<Item = &PathBuf> {
-        self.annotated.iter()
+    /// The files that objects named.
+    pub(super) fn named(&self) -> &Named {
+        &self.named
     }
 
     /// Makes the set of what was found, with what stays of the former one. The files of the look are used up, those
-    /// that annotations name are added to it.
+    /// that objects name are added to it.
     pub(super) fn take(&mut self, scan: &mut Scan) -> Taken {
         let mut gathered = Gathered::default();
         for manifest in std::mem::take(&mut scan.files) {
@@ -79,7 +80,7 @@ impl Memory {
             // Every path begins with nothing.
             gathered.in_doubt.insert("".into());
         }
-        self.keep_last_good(&mut gathered);
+        self.keep_last_good(&mut gathered, scan);
         if gathered.objects.is_empty() && !self.objects.is_empty() {
             return Taken { resources: None, problems: gathered.problems };
         }
@@ -87,8 +88,7 @@ impl Memory {
         let spared = |policy| UnreadablePolicy { spared: Arc::clone(&self.settled), ..policy };
         gathered.resources.unreadable_policies = unreadable.map(spared).collect();
         self.settled = Arc::new(settled(&gathered.resources));
-        self.annotated =
-            gathered.objects.values().flat_map(|known| known.annotated.iter().cloned()).collect();
+        self.named = gathered.objects.values().map(|known| &known.named).collect();
         self.objects = gathered.objects;
         Taken { resources: Some(gathered.resources), problems: gathered.problems }
     }
@@ -118,6 +118,8 @@ impl Memory {
             gathered.problems.push(resources::duplicate(&object, first.object.origin()));
             return;
         }
+        let lists = lists::fill(&mut object, former.map(|former| &former.object), &manifest.path, scan);
+        gathered.problems.extend(lists.problems);
         let filled = annotation::fill(&mut object, &manifest.path, scan);
         let usable = filled.problems.is_empty();
         gathered.problems.extend(filled.problems);
@@ -127,12 +129,14 @@ impl Memory {
             object = former.object.clone();
         }
         let _ = gathered.resources.insert(object.clone());
-        let (file, spec_hash, annotated) = (Arc::clone(file), entry.spec_hash, filled.paths);
-        gathered.objects.insert(identity, Remembered { object, file, spec_hash, generation, annotated });
+        let (file, spec_hash) = (Arc::clone(file), entry.spec_hash);
+        let named =
+            Named { annotated: filled.paths.into_iter().collect(), lists: lists.lists.into_iter().collect() };
+        gathered.objects.insert(identity, Remembered { object, file, spec_hash, generation, named });
     }
 
     /// Puts back what was in service and is missing only because something could not be read.
-    fn keep_last_good(&self, gathered: &mut Gathered) {
+    fn keep_last_good(&self, gathered: &mut Gathered, scan: &mut Scan) {
         gathered.faulty.retain(|identity, _| !gathered.objects.contains_key(identity));
         let mut former: Vec<_> = self.objects.iter().collect();
         former.sort_by_key(|(identity, _)| *identity);
@@ -148,12 +152,19 @@ impl Memory {
                 continue;
             };
             gathered.problems.push(kept(&former.object, reason));
-            if matches!(former.object, AnyObject::FrontendTlsPolicy(_)) {
+            if let Some(kind) = policy_kind(&former.object) {
                 // What cannot be read of this file is taken for the newer version of what is missing in it.
-                gathered.nameless.retain(|policy| policy.origin.file.as_ref() != Some(&former.file));
+                let is_newer = |policy: &UnreadablePolicy| {
+                    policy.kind == kind && policy.origin.file.as_ref() == Some(&former.file)
+                };
+                gathered.nameless.retain(|policy| !is_newer(policy));
             }
-            let _ = gathered.resources.insert(former.object.clone());
-            gathered.objects.insert(identity.clone(), former.clone());
+            let mut kept = former.clone();
+            // A fault in the manifest must not keep a newer list from being followed.
+            let lists = lists::fill(&mut kept.object, Some(&former.object), Path::new(&*former.file), scan);
+            gathered.problems.extend(lists.problems);
+            let _ = gathered.resources.insert(kept.object.clone());
+            gathered.objects.insert(identity.clone(), kept);
         }
     }
 }
@@ -161,6 +172,14 @@ impl Memory {
 impl Gathered {
     fn doubts(&self, file: &str) -> bool {
         self.in_doubt.iter().any(|doubted| Path::new(file).starts_with(&**doubted))
+    }
+}
+
+fn policy_kind(object: &AnyObject) -> Option<PolicyKind> {
+    match object {
+        AnyObject::FrontendTlsPolicy(_) => Some(PolicyKind::FrontendTls),
+        AnyObject::RevocationPolicy(_) => Some(PolicyKind::Revocation),
+        _ => None,
     }
 }
 

@@ -5,6 +5,7 @@
 //! in full without it, and the last set stays when nothing usable is left.
 
 mod annotation;
+mod lists;
 mod memory;
 mod scan;
 #[cfg(test)]
@@ -19,7 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::memory::Memory;
-use self::scan::{Scan, scan};
+use self::scan::{Named, Scan, scan};
 use self::watch::Watch;
 use super::{Loaded, Trigger, finding};
 use crate::resources::{Code, Place, Problem, Severity};
@@ -51,7 +52,7 @@ pub struct FileSource {
 
 /// Gathers what the files and directories hold now, as a source does that has just begun, without following them.
 pub fn read_once(paths: &[PathBuf]) -> Loaded {
-    let mut found = scan(paths, std::iter::empty());
+    let mut found = scan(paths, &Named::default());
     let mut problems = std::mem::take(&mut found.problems);
     let taken = Memory::default().take(&mut found);
     problems.extend(taken.problems);
@@ -109,7 +110,7 @@ impl FileSource {
                 () = self.asked.notified() => return Trigger::Asked,
                 () = sleep_until(self.next_poll) => {
                     self.next_poll = Instant::now() + self.poll;
-                    if Some(scan(&self.paths, self.memory.annotated()).fingerprint()) != self.fingerprint {
+                    if Some(scan(&self.paths, self.memory.named()).fingerprint()) != self.fingerprint {
                         return Trigger::Polled;
                     }
                 }
@@ -138,8 +139,8 @@ impl FileSource {
         }
         let mut problems = std::mem::take(&mut found.problems);
         let taken = self.memory.take(&mut found);
-        // Files that annotations name are known only now.
-        found.annotated.retain(|path, _| self.memory.annotated().any(|named| named == path));
+        // Files that objects name are known only now.
+        found.retain(self.memory.named());
         self.watch.follow(&found.watched);
         self.fingerprint = Some(found.fingerprint());
         problems.extend(self.watch.problem());
@@ -156,10 +157,10 @@ impl FileSource {
     /// Looks at the files until two looks agree: a volume may be swapped under us while we read it. What has to be
     /// watched is known from the first look, so whatever changes after the second one is told of.
     fn stable_scan(&mut self) -> Scan {
-        let mut found = scan(&self.paths, self.memory.annotated());
+        let mut found = scan(&self.paths, self.memory.named());
         for _ in 1..STABLE_READS_MAX {
             self.watch.follow(&found.watched);
-            let again = scan(&self.paths, self.memory.annotated());
+            let again = scan(&self.paths, self.memory.named());
             let stable = again.fingerprint() == found.fingerprint();
             found = again;
             if stable {

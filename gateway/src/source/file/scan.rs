@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::resources::revocationpolicy::CrlFile;
 use crate::resources::{Code, Place, Problem, Severity};
 
 /// Manifests of one look.
@@ -21,6 +22,12 @@ const FILES_MAX: usize = 10_000;
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// All manifests together.
 const TOTAL_BYTES_MAX: u64 = 256 << 20;
+/// One revocation list that a policy names.
+const LIST_BYTES_MAX: u64 = 128 << 20;
+/// Revocation lists of one directory that a policy names.
+const LIST_FILES_MAX: usize = 1000;
+/// What the names of revocation lists in a directory end in.
+const LIST_EXTENSION: &str = "crl";
 /// Directories within each other.
 const DEPTH_MAX: usize = 32;
 /// The link that a Kubernetes volume is swapped by.
@@ -32,7 +39,9 @@ pub(super) struct Scan {
     /// Manifests, in order.
     pub(super) files: Vec<Manifest>,
     /// Files that annotations name, by path.
-    pub(super) annotated: BTreeMap<PathBuf, Result<Zeroizing<Vec<u8>>, String>>,
+    annotated: BTreeMap<PathBuf, Result<Zeroizing<Vec<u8>>, String>>,
+    /// Revocation lists in the files and directories that policies name, by path.
+    lists: BTreeMap<PathBuf, Result<Vec<CrlFile>, String>>,
     /// Directories to watch, with what is of interest in them.
     pub(super) watched: BTreeMap<PathBuf, Interest>,
     /// What could not be looked at.
@@ -55,6 +64,26 @@ pub(super) struct Manifest {
     pub(super) text: Result<Zeroizing<String>, Box<Problem>>,
 }
 
+/// Files beside the manifests that objects name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Named {
+    /// By annotations of Secrets.
+    pub(super) annotated: BTreeSet<PathBuf>,
+    /// As sources of revocation lists; also directories.
+    pub(super) lists: BTreeSet<PathBuf>,
+}
+
+impl<'a> FromIterator<&'a Named> for Named {
+    fn from_iter<I: IntoIterator<Item = &'a Named>>(parts: I) -> Named {
+        let mut all = Named::default();
+        for part in parts {
+            all.annotated.extend(part.annotated.iter().cloned());
+            all.lists.extend(part.lists.iter().cloned());
+        }
+        all
+    }
+}
+
 /// What is of interest in a watched directory.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Interest {
@@ -71,8 +100,8 @@ impl Interest {
     }
 }
 
-/// Looks at everything under `paths`, and at the files that annotations named the last time.
-pub(super) fn scan<'a>(paths: &[PathBuf], annotated: impl Iterator<Item = &'a PathBuf>) -> Scan {
+/// Looks at everything under `paths`, and at the files that objects named the last time.
+pub(super) fn scan(paths: &[PathBuf], named: &Named) -> Scan {
     let mut scan = Scan::default();
     for path in paths {
         scan.watch_entry(path);
@@ -82,8 +111,12 @@ pub(super) fn scan<'a>(paths: &[PathBuf], annotated: impl Iterator<Item = &'a Pa
             Err(error) => scan.unreadable(path, &error),
         }
     }
-    for path in annotated {
+    for path in &named.annotated {
         scan.annotated_file(path);
+    }
+    for path in &named.lists {
+        // Told when it is asked for.
+        let _ = scan.lists(path);
     }
     scan.manifests_print = scan.print_manifests();
     scan
@@ -97,6 +130,7 @@ impl Scan {
         for (path, content) in &self.annotated {
             (path, content.as_ref().map(|bytes| bytes.as_slice())).hash(&mut hasher);
         }
+        self.lists.hash(&mut hasher);
         hasher.finish()
     }
 
@@ -121,6 +155,43 @@ impl Scan {
             self.annotated.insert(path.to_owned(), content);
         }
         &self.annotated[path]
+    }
+
+    /// The revocation lists at a path that a policy names: the file, or the files of the directory that end in `.crl`.
+    pub(super) fn lists(&mut self, path: &Path) -> Result<Vec<CrlFile>, String> {
+        if let Some(known) = self.lists.get(path) {
+            return known.clone();
+        }
+        self.watch_entry(path);
+        let read = if path.is_dir() { self.lists_in(path) } else { list(path).map(|list| vec![list]) };
+        self.lists.insert(path.to_owned(), read.clone());
+        read
+    }
+
+    fn lists_in(&mut self, directory: &Path) -> Result<Vec<CrlFile>, String> {
+        self.interest(directory).all = true;
+        let entries = std::fs::read_dir(directory).map_err(|error| error.to_string())?;
+        let mut paths = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(|error| error.to_string())?.path();
+            let is_list =
+                path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(LIST_EXTENSION));
+            if is_list && !path.file_name().is_none_or(is_hidden) && !path.is_dir() {
+                paths.push(path);
+            }
+        }
+        if paths.len() > LIST_FILES_MAX {
+            return Err(format!("it has more than {LIST_FILES_MAX} lists"));
+        }
+        paths.sort();
+        paths.iter().for_each(|path| self.watch_target(path));
+        paths.iter().map(|path| list(path)).collect()
+    }
+
+    /// Forgets files that no object names any more.
+    pub(super) fn retain(&mut self, named: &Named) {
+        self.annotated.retain(|path, _| named.annotated.contains(path));
+        self.lists.retain(|path, _| named.lists.contains(path));
     }
 
     fn directory(&mut self, path: &Path, depth: usize) {
@@ -245,6 +316,12 @@ impl Manifest {
     fn unreadable(path: &Path, problem: Problem) -> Manifest {
         Manifest { name: display(path), path: path.to_owned(), text: Err(Box::new(problem)) }
     }
+}
+
+/// A revocation list.
+fn list(path: &Path) -> Result<CrlFile, String> {
+    let bytes = content(path, LIST_BYTES_MAX).map_err(|error| format!("{}: {error}", display(path)))?;
+    Ok(CrlFile { name: path.display().to_string(), data: bytes.as_slice().into() })
 }
 
 /// The content of a file of at most `bytes_max`.

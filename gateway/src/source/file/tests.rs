@@ -88,16 +88,18 @@ fn names(loaded: &Loaded) -> Vec<String> {
 }
 
 /// Waits for the source to stir and reads it, until what it holds is as expected.
-async fn until(source: &mut FileSource, what: &str, holds: impl Fn(&Loaded) -> bool) {
+async fn until(source: &mut FileSource, what: &str, holds: impl Fn(&Loaded) -> bool) -> Loaded {
     let wait = async {
         loop {
             source.changed().await;
-            if holds(&source.read()) {
-                break;
+            let loaded = source.read();
+            if holds(&loaded) {
+                break loaded;
             }
         }
     };
-    assert!(timeout(Duration::from_secs(20), wait).await.is_ok(), "{what}: {:?}", names(&source.last));
+    let loaded = timeout(Duration::from_secs(20), wait).await;
+    loaded.unwrap_or_else(|_| panic!("{what}: {:?}", names(&source.last)))
 }
 
 #[tokio::test]
@@ -375,6 +377,69 @@ async fn files_named_by_annotations() {
     until(&mut source, "another file is named", |loaded| value(loaded) == "three").await;
     folder.write("elsewhere", "four");
     until(&mut source, "and changes", |loaded| value(loaded) == "four").await;
+}
+
+fn revocation(path: &str) -> String {
+    format!(
+        "apiVersion: gateway.yett.dev/v1alpha1\nkind: RevocationPolicy\nmetadata: {{name: p}}\nspec:\n  \
+         targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: g}}]\n  \
+         sources: [{{crl: {{path: {path}}}}}]\n"
+    )
+}
+
+/// What stands at the policy's path: the contents by file name, or the words of a fault.
+fn lists(loaded: &Loaded) -> Vec<String> {
+    let policy = loaded.resources.revocation_policies.get("default", "p").unwrap();
+    match policy.spec.files.values().next().unwrap() {
+        Ok(files) => {
+            let content = |data: &[u8]| String::from_utf8(data.to_vec()).unwrap();
+            let name = |name: &str| name.rsplit('/').next().unwrap().to_owned();
+            files.iter().map(|file| format!("{} {}", name(&file.name), content(&file.data))).collect()
+        }
+        Err(words) => vec![format!("! {words}")],
+    }
+}
+
+#[tokio::test]
+async fn revocation_lists_in_files_and_directories_are_followed() {
+    let folder = Folder::new();
+    folder.write("c/p.yaml", &revocation("../crl"));
+    let mut source = folder.source(&["c"]);
+    let loaded = source.read();
+    assert!(lists(&loaded)[0].starts_with('!'), "{:?}", lists(&loaded));
+    assert_eq!(findings(&loaded), ["YT0120! p.yaml:6"]);
+
+    folder.write("crl/a.crl", "one");
+    folder.write("crl/notes.txt", "no list");
+    folder.write("crl/.hidden.crl", "no list");
+    let loaded = until(&mut source, "the directory comes", |loaded| lists(loaded) == ["a.crl one"]).await;
+    assert_eq!(findings(&loaded), [""; 0]);
+    folder.write("crl/b.CRL", "two");
+    until(&mut source, "another file", |loaded| lists(loaded) == ["a.crl one", "b.CRL two"]).await;
+    folder.write("crl/a.crl", "three");
+    until(&mut source, "a file changes", |loaded| lists(loaded) == ["a.crl three", "b.CRL two"]).await;
+    folder.remove("crl/a.crl");
+    until(&mut source, "a file goes", |loaded| lists(loaded) == ["b.CRL two"]).await;
+
+    // The manifest's fault does not keep the lists from being followed.
+    folder.write("c/p.yaml", &format!("{}  x: 1\n", revocation("../crl")));
+    let loaded = until(&mut source, "a fault", |loaded| findings(loaded).len() == 2).await;
+    assert_eq!(lists(&loaded), ["b.CRL two"]);
+    folder.write("crl/b.CRL", "four");
+    until(&mut source, "the kept policy's file changes", |loaded| lists(loaded) == ["b.CRL four"]).await;
+
+    folder.write("c/p.yaml", &revocation("../crl"));
+    until(&mut source, "no fault", |loaded| findings(loaded).is_empty()).await;
+    fs::rename(folder.path("crl"), folder.path("away")).unwrap();
+    let loaded = until(&mut source, "the directory is away", |loaded| !findings(loaded).is_empty()).await;
+    assert_eq!(lists(&loaded), ["b.CRL four"], "what was there stays in service");
+    fs::rename(folder.path("away"), folder.path("crl")).unwrap();
+    until(&mut source, "and back", |loaded| findings(loaded).is_empty()).await;
+
+    folder.write("c/p.yaml", &revocation("../crl/b.CRL"));
+    until(&mut source, "a file alone", |loaded| lists(loaded) == ["b.CRL four"]).await;
+    folder.write("crl/b.CRL", "five");
+    until(&mut source, "and it changes", |loaded| lists(loaded) == ["b.CRL five"]).await;
 }
 
 /// Whether Gateways `g` and `h` are kept from service.

@@ -10,13 +10,15 @@
 //! known yet waits for it.
 
 mod event;
+mod freshness;
 mod source;
 
 use std::collections::HashMap;
 use std::hash::RandomState;
 use std::sync::{Arc, Weak};
 
-pub use event::{CrlEvent, CrlOutcome, CrlSummary, Currency};
+pub use event::{CrlEvent, CrlOutcome, CrlSummary, Currency, Terms};
+pub use freshness::freshness;
 pub use source::CLOCK_SKEW_MAX_S;
 
 use super::index::{List, RevocationIndex};
@@ -41,6 +43,8 @@ pub struct Feed {
 #[derive(Default)]
 struct Followed {
     sources: Vec<Arc<str>>,
+    /// Whether there is material that should be there and is not.
+    lacks_material: bool,
     learnt: Vec<Arc<IssuerCertificate>>,
     /// The index that was published last, and what it was made of.
     published: Weak<RevocationIndex>,
@@ -76,7 +80,19 @@ impl Feed {
     ///
     /// Returns one event for each list; those that say what was said before are not `fresh`.
     pub fn load(&mut self, domain: &TrustDomain, crls: &[CrlMaterial], now: i64) -> Vec<CrlEvent> {
+        self.load_part(domain, crls, true, now)
+    }
+
+    /// As [`Self::load`]; unless the material `is_complete`, nobody is known not to be revoked.
+    pub fn load_part(
+        &mut self,
+        domain: &TrustDomain,
+        crls: &[CrlMaterial],
+        is_complete: bool,
+        now: i64,
+    ) -> Vec<CrlEvent> {
         let followed = self.domains.entry(domain.id()).or_default();
+        followed.lacks_material = !is_complete;
         followed.sources.clear();
         for material in crls {
             if !followed.sources.contains(&material.source) {
@@ -120,19 +136,20 @@ impl Feed {
     /// Judges everything that a domain has and publishes the index if it is another one than before.
     fn settle(&mut self, domain: &TrustDomain, now: i64) -> Vec<CrlEvent> {
         let Some(followed) = self.domains.get_mut(&domain.id()) else { return Vec::new() };
-        let mut evidence = Evidence::default();
+        let mut evidence = Evidence { broken: followed.lacks_material, ..Evidence::default() };
+        let terms = Terms::of(domain.rules());
         let mut events = Vec::new();
         for name in &followed.sources {
             let Some(source) = self.sources.get_mut(name) else { continue };
             source.verify(&domain.issuers().iter().chain(&followed.learnt), &mut self.shelf);
-            events.extend(source.judge(name, domain.issuers(), &followed.learnt, now, &mut evidence));
+            events.extend(source.judge(name, domain.issuers(), &followed.learnt, terms, now, &mut evidence));
         }
         let made_of = Ingredients::of(&evidence);
         let published = followed.published.upgrade();
         let stands = published.is_some_and(|index| Arc::ptr_eq(&index, &domain.revocation().load()));
         if !stands || followed.made_of != made_of {
             let Evidence { lists, tried, awaited, broken } = evidence;
-            let index = Arc::new(RevocationIndex::new(lists, tried, awaited, broken));
+            let index = Arc::new(RevocationIndex::new(lists, tried, awaited, broken).under(domain.rules()));
             followed.published = Arc::downgrade(&index);
             followed.made_of = made_of;
             domain.revocation().store(index);

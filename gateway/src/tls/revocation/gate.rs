@@ -11,7 +11,8 @@ use std::sync::Arc;
 use super::index::RevocationIndex;
 use super::wanted::WANTED;
 use crate::model::{
-    Identity, Reason, Refusal, Revocation, RevocationReason, RevocationStatus, ValidationMode, VerifiedPath,
+    Identity, OnUnknown, Reason, Refusal, Revocation, RevocationDepth, RevocationReason, RevocationRules,
+    RevocationStatus, ValidationMode, VerifiedPath,
 };
 use crate::tls::peer::{Credential, Peer, Seal, Standing};
 use crate::tls::trust::TrustDomain;
@@ -20,12 +21,19 @@ use crate::tls::trust::TrustDomain;
 #[derive(Debug)]
 pub struct Admitted<'c> {
     identity: Option<&'c Arc<Identity>>,
+    unchecked: Option<Reason>,
 }
 
 impl<'c> Admitted<'c> {
     /// Who the client verifiably is; `None` where the listener does not require it to be anybody.
     pub fn identity(&self) -> Option<&'c Arc<Identity>> {
         self.identity
+    }
+
+    /// Why nothing vouches for the client's not being revoked, where it passes for the policy's `onUnknown: Allow`
+    /// alone.
+    pub fn unchecked(&self) -> Option<Reason> {
+        self.unchecked
     }
 }
 
@@ -39,10 +47,10 @@ pub fn admit<'c>(
     domain: Option<&Arc<TrustDomain>>,
     now: i64,
 ) -> Result<Admitted<'c>, Refusal> {
-    let Some(domain) = domain else { return Ok(Admitted { identity: None }) };
+    let Some(domain) = domain else { return Ok(Admitted { identity: None, unchecked: None }) };
     let Credential::Verified(peer) = credential else {
         return match domain.mode() {
-            ValidationMode::AllowInsecureFallback => Ok(Admitted { identity: None }),
+            ValidationMode::AllowInsecureFallback => Ok(Admitted { identity: None, unchecked: None }),
             // The listener has become strict while the connection was open.
             ValidationMode::AllowValidOnly => Err(Refusal::new(Reason::ClientCertificateUntrusted)),
         };
@@ -63,8 +71,11 @@ fn is_domain_of(peer: &Peer, domain: &Arc<TrustDomain>) -> bool {
 
 fn answer(peer: &Peer, standing: Standing) -> Result<Admitted<'_>, Refusal> {
     match standing {
-        Standing::Verified => Ok(Admitted { identity: Some(peer.identity()) }),
-        Standing::Anonymous => Ok(Admitted { identity: None }),
+        Standing::Verified => Ok(Admitted { identity: Some(peer.identity()), unchecked: None }),
+        Standing::Unchecked(reason) => {
+            Ok(Admitted { identity: Some(peer.identity()), unchecked: Some(reason) })
+        }
+        Standing::Anonymous => Ok(Admitted { identity: None, unchecked: None }),
         Standing::Refused => {
             let refusal = peer.case.borrow().refusal.clone();
             Err(refusal.unwrap_or_else(|| Refusal::new(Reason::RevocationStatusUnknown)))
@@ -88,6 +99,7 @@ fn judge_anew(peer: &Peer, domain: &Arc<TrustDomain>, generation: u64, now: i64)
     if case.path.as_ref().is_ok_and(|path| now > path.not_after) {
         case.path = Err(Reason::ClientCertificateExpired);
     }
+    let mut admitted = Standing::Verified;
     let (refusal, before) = match &case.path {
         // A new connection of this client would fall back too.
         Err(_) if domain.mode() == ValidationMode::AllowInsecureFallback => {
@@ -99,24 +111,45 @@ fn judge_anew(peer: &Peer, domain: &Arc<TrustDomain>, generation: u64, now: i64)
         Ok(path) => {
             let index = domain.revocation().load();
             note_awaited(path, &index, domain);
-            match judge(path, &index, now) {
-                Ok(before) => (None, before),
+            match judge(path, &index, domain.rules(), now) {
+                Ok(Passed { before, unchecked }) => {
+                    admitted = unchecked.map_or(Standing::Verified, Standing::Unchecked);
+                    (None, before)
+                }
                 Err(refusal) => (Some(refusal), i64::MAX),
             }
         }
     };
-    let standing = if refusal.is_some() { Standing::Refused } else { Standing::Verified };
+    let standing = if refusal.is_some() { Standing::Refused } else { admitted };
     case.refusal = refusal;
     peer.decide(Seal { generation, before, standing });
     standing
 }
 
-/// Judges every certificate of a path: the second before which the path stands, or why it does not. Of several
-/// reasons the strictest is told, of equal ones that nearest to the leaf.
-fn judge(path: &VerifiedPath, index: &RevocationIndex, now: i64) -> Result<i64, Refusal> {
+/// A path that stands.
+struct Passed {
+    /// Until before this second, Unix.
+    before: i64,
+    /// Why nothing vouches for it.
+    unchecked: Option<Reason>,
+}
+
+/// Judges the certificates of a path. Of several reasons to refuse it the strictest is told, of equal ones that nearest
+/// to the leaf.
+fn judge(
+    path: &VerifiedPath,
+    index: &RevocationIndex,
+    rules: Option<&RevocationRules>,
+    now: i64,
+) -> Result<Passed, Refusal> {
+    let depth = match rules.map(|rules| rules.depth) {
+        Some(RevocationDepth::Leaf) => 1,
+        Some(RevocationDepth::Chain) | None => usize::MAX,
+    };
+    let lenient = rules.is_some_and(|rules| rules.on_unknown == OnUnknown::Allow);
     let mut before = path.not_after.saturating_add(1);
     let mut worst: Option<(u8, bool, RevocationStatus)> = None;
-    for (position, certificate) in path.certificates.iter().enumerate() {
+    for (position, certificate) in path.certificates.iter().take(depth).enumerate() {
         let authority = position > 0;
         let judged = index.judge(certificate, authority, now);
         before = before.min(judged.until.saturating_add(1));
@@ -126,8 +159,12 @@ fn judge(path: &VerifiedPath, index: &RevocationIndex, now: i64) -> Result<i64, 
         }
     }
     match worst {
-        None => Ok(before),
-        Some((_, authority, status)) => Err(refusal(status, authority)),
+        None => Ok(Passed { before, unchecked: None }),
+        Some((_, authority, status)) => {
+            let passes = lenient && matches!(status, RevocationStatus::Unknown | RevocationStatus::Stale);
+            let refusal = refusal(status, authority);
+            if passes { Ok(Passed { before, unchecked: Some(refusal.reason) }) } else { Err(refusal) }
+        }
     }
 }
 

@@ -15,10 +15,10 @@ pub use table::{Found, Table};
 
 use crate::model::{
     CrlNumber, CrlScope, IssuerCertificate, IssuerId, PathCertificate, Revocation, RevocationReason,
-    RevocationStatus,
+    RevocationRules, RevocationStatus,
 };
 
-/// How long data past its nextUpdate still decides, seconds.
+/// How long data past its nextUpdate still decides where no policy says so, seconds.
 pub const CRL_STALENESS_MAX_S: i64 = 24 * 3600;
 
 /// How long a list without nextUpdate counts as current after its thisUpdate, seconds.
@@ -55,9 +55,10 @@ impl List {
         self.next_update.unwrap_or_else(|| self.this_update.saturating_add(CRL_AGE_MAX_S))
     }
 
-    /// Until when its silence about a certificate counts as good, inclusive. Unix seconds.
-    pub fn decides_until(&self) -> i64 {
-        self.current_until().saturating_add(CRL_STALENESS_MAX_S)
+    /// Until when its silence about a certificate counts as good, inclusive, where it counts for `staleness_max_s`
+    /// seconds after it was current. Unix seconds.
+    pub fn decides_until(&self, staleness_max_s: i64) -> i64 {
+        self.current_until().saturating_add(staleness_max_s)
     }
 }
 
@@ -77,19 +78,22 @@ pub struct RevocationIndex {
     awaited: Vec<Arc<[u8]>>,
     /// Part of the data is unusable, so whatever is not revoked is unknown.
     broken: bool,
+    /// Whether issuers without a list are unknown rather than unchecked.
+    covers_all: bool,
+    staleness_max_s: i64,
 }
 
 impl Default for RevocationIndex {
     /// The index of a domain whose data has not been judged yet: everything is unknown.
     fn default() -> Self {
-        Self { issuers: HashMap::new(), awaited: Vec::new(), broken: true }
+        Self { broken: true, ..Self::empty() }
     }
 }
 
 impl RevocationIndex {
     /// An index that covers nobody, so everybody is good.
     pub fn empty() -> Self {
-        Self { issuers: HashMap::new(), awaited: Vec::new(), broken: false }
+        Self::new([], [], Vec::new(), false)
     }
 
     /// An index of verified lists. `tried`: issuers whose key verified none of the lists that bear their name.
@@ -108,14 +112,23 @@ impl RevocationIndex {
         for issuer in tried {
             issuers.entry(issuer).or_default();
         }
-        Self { issuers, awaited, broken }
+        Self { issuers, awaited, broken, covers_all: false, staleness_max_s: CRL_STALENESS_MAX_S }
+    }
+
+    /// Judges by the rules of a policy: every issuer has to be covered, and the policy's staleness counts.
+    pub fn under(mut self, rules: Option<&RevocationRules>) -> Self {
+        if let Some(rules) = rules {
+            self.covers_all = true;
+            self.staleness_max_s = rules.staleness_max_s;
+        }
+        self
     }
 
     /// Judges a certificate of a verified path. `authority`: it is a CA's. Allocates nothing unless it is revoked.
     pub fn judge(&self, certificate: &PathCertificate, authority: bool, now: i64) -> Judgement {
         let lasting = |status| Judgement { status, until: i64::MAX };
         let Some(lists) = self.issuers.get(&certificate.issuer.id) else {
-            let unknown = self.broken || self.awaits(&certificate.issuer);
+            let unknown = self.covers_all || self.broken || self.awaits(&certificate.issuer);
             return lasting(if unknown { RevocationStatus::Unknown } else { RevocationStatus::Good });
         };
         if let Some((list, found)) = strictest(lists, certificate.serial.as_bytes()) {
@@ -128,7 +141,7 @@ impl RevocationIndex {
         let deciding = lists
             .iter()
             .filter(|list| list.silence_void.is_none() && list.scope.covers(certificate, authority));
-        match deciding.map(|list| list.decides_until()).max() {
+        match deciding.map(|list| list.decides_until(self.staleness_max_s)).max() {
             _ if self.broken => lasting(RevocationStatus::Unknown),
             None => lasting(RevocationStatus::Unknown),
             Some(until) if now > until => lasting(RevocationStatus::Stale),
@@ -139,6 +152,11 @@ impl RevocationIndex {
     /// Whether lists bear the name of an issuer whose key has not been tried on them.
     pub fn awaits(&self, issuer: &IssuerCertificate) -> bool {
         !self.issuers.contains_key(&issuer.id) && self.awaited.iter().any(|name| **name == *issuer.name)
+    }
+
+    /// Whether there is a list of the issuer.
+    pub fn covers(&self, issuer: &IssuerId) -> bool {
+        self.issuers.get(issuer).is_some_and(|lists| !lists.is_empty())
     }
 
     /// Every list in use.
@@ -163,7 +181,7 @@ pub(in crate::tls) mod tests {
     use std::hash::RandomState;
 
     use super::*;
-    use crate::model::{CrlEntry, CrlHolders, Serial};
+    use crate::model::{CrlEntry, CrlHolders, OnUnknown, RevocationAnswer, RevocationDepth, Serial};
 
     pub(in crate::tls) const NOW: i64 = 1_800_000_000;
 
@@ -175,6 +193,16 @@ pub(in crate::tls) mod tests {
             key_id: None,
             crl_sign: None,
         })
+    }
+
+    pub(in crate::tls) fn rules(staleness_max_s: i64) -> RevocationRules {
+        RevocationRules {
+            policy: "RevocationPolicy ns/p".into(),
+            depth: RevocationDepth::Chain,
+            on_unknown: OnUnknown::Deny,
+            staleness_max_s,
+            answer: RevocationAnswer::Http400,
+        }
     }
 
     pub(in crate::tls) fn certificate(issuer: &Arc<IssuerCertificate>, serial: &[u8]) -> PathCertificate {
@@ -254,6 +282,26 @@ pub(in crate::tls) mod tests {
             let judged = index.judge(&certificate(&issuer(1, "CA"), &[1]), false, NOW);
             assert_eq!(judged.status, expected, "{what}");
         }
+    }
+
+    #[test]
+    fn under_a_policy_every_issuer_is_covered_and_its_staleness_counts() {
+        let rules = rules(3600);
+        let status = |lists, key: u8, now| {
+            index(lists).under(Some(&rules)).judge(&certificate(&issuer(key, "CA"), &[1]), false, now).status
+        };
+        use RevocationStatus::{Good, Stale, Unknown};
+        for (what, lists, key, now, expected) in [
+            ("no list at all", vec![], 1, NOW, Unknown),
+            ("a list of another", vec![list(2, &[], NOW)], 1, NOW, Unknown),
+            ("its list", vec![list(1, &[], NOW)], 1, NOW, Good),
+            ("the last second of the allowance", vec![list(1, &[], NOW)], 1, NOW + 3600, Good),
+            ("past the allowance", vec![list(1, &[], NOW)], 1, NOW + 3601, Stale),
+        ] {
+            assert_eq!(status(lists, key, now), expected, "{what}");
+        }
+        let lasting = index(vec![list(1, &[], NOW)]).under(Some(&rules));
+        assert_eq!(lasting.judge(&certificate(&issuer(1, "CA"), &[1]), false, NOW).until, NOW + 3600);
     }
 
     #[test]

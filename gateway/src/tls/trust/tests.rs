@@ -1,8 +1,9 @@
 use rcgen::{ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType};
 
 use super::*;
-use crate::model::CrlMaterial;
+use crate::model::{CrlMaterial, OnUnknown, RevocationDepth};
 use crate::tls::pki::{Ca, Holder, bundle, now, openssl_v1};
+use crate::tls::revocation::index::tests::rules;
 
 /// 2026-01-01
 const NOW: i64 = 1_767_225_600;
@@ -240,6 +241,26 @@ fn the_identity_of_a_domain() {
     assert_ne!(base, id(&[&one.der, &two.der], AllowInsecureFallback, &["a", "b"]));
     assert_ne!(base, id(&[&one.der, &two.der], AllowValidOnly, &["ab"]));
     assert_ne!(base, with_crl.accept_v1_leaf(false).id());
+}
+
+#[test]
+fn domains_of_equal_anchors_and_other_revocation_rules_are_others() {
+    let root = Ca::root("root");
+    let under = |rules: Option<RevocationRules>| domain(&[&root.der]).under(rules).id();
+    let rules = rules(60);
+    let variants = [
+        None,
+        Some(rules.clone()),
+        Some(RevocationRules { policy: "RevocationPolicy ns/q".into(), ..rules.clone() }),
+        Some(RevocationRules { depth: RevocationDepth::Leaf, ..rules.clone() }),
+        Some(RevocationRules { on_unknown: OnUnknown::Allow, ..rules.clone() }),
+        Some(RevocationRules { staleness_max_s: 61, ..rules.clone() }),
+        Some(RevocationRules { answer: RevocationAnswer::CloseConnections, ..rules.clone() }),
+        Some(RevocationRules { answer: RevocationAnswer::TlsAlert, ..rules }),
+    ];
+    let ids: std::collections::BTreeSet<_> = variants.iter().cloned().map(under).collect();
+    assert_eq!(ids.len(), variants.len());
+    assert_eq!(under(None), domain(&[&root.der]).id());
 }
 
 #[test]

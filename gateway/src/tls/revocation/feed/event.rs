@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::super::index::List;
-use crate::model::{Finding, Severity};
+use super::super::index::{CRL_STALENESS_MAX_S, List};
+use crate::model::{Finding, OnUnknown, RevocationRules, Severity};
 use crate::telemetry::labels::CrlResult;
 use crate::tls::Code;
 
@@ -16,8 +16,42 @@ pub struct CrlEvent {
     pub issuer: Option<Arc<str>>,
     /// What became of it.
     pub outcome: CrlOutcome,
+    /// What follows from it.
+    pub terms: Terms,
     /// Whether this is said for the first time of this material: log and count it then. The report shows all.
     pub fresh: bool,
+}
+
+/// What follows where lists are old or missing, as far as there are words about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How long data past its nextUpdate still decides, seconds.
+    pub staleness_max_s: i64,
+    /// Whether clients pass whose status is not known.
+    pub lenient: bool,
+}
+
+impl Terms {
+    /// Those of a policy; without one, the default.
+    pub fn of(rules: Option<&RevocationRules>) -> Self {
+        Self {
+            staleness_max_s: rules.map_or(CRL_STALENESS_MAX_S, |rules| rules.staleness_max_s),
+            lenient: rules.is_some_and(|rules| rules.on_unknown == OnUnknown::Allow),
+        }
+    }
+
+    fn staleness(self) -> String {
+        let seconds = self.staleness_max_s;
+        match (seconds % 3600, seconds % 60) {
+            (0, _) => format!("{} hours", seconds / 3600),
+            (_, 0) => format!("{} minutes", seconds / 60),
+            _ => format!("{seconds} seconds"),
+        }
+    }
+
+    fn clients(self) -> &'static str {
+        if self.lenient { "pass unchecked" } else { "are refused" }
+    }
 }
 
 /// What became of a list.
@@ -69,10 +103,10 @@ pub enum Currency {
 }
 
 impl CrlSummary {
-    pub(super) fn of(list: &List, now: i64) -> Self {
+    pub(super) fn of(list: &List, terms: Terms, now: i64) -> Self {
         let currency = match now {
             _ if now <= list.current_until() => Currency::Current,
-            _ if now <= list.decides_until() => Currency::Late,
+            _ if now <= list.decides_until(terms.staleness_max_s) => Currency::Late,
             _ => Currency::Stale,
         };
         Self {
@@ -101,7 +135,18 @@ impl CrlEvent {
     /// What the report says of it; `None` if all is well.
     pub fn finding(&self) -> Option<Finding> {
         let (code, severity, message, help) = self.words()?;
-        let (object, field) = self.source.rsplit_once(' ').unwrap_or((&self.source, ""));
+        // Kind and name have no spaces; a path may.
+        let name_start = self.source.find(' ').map_or(0, |end| end + 1);
+        let place = self.source[name_start..].find(' ').map(|end| name_start + end);
+        let (object, place) = match place {
+            Some(end) => (&self.source[..end], &self.source[end + 1..]),
+            None => (&*self.source, ""),
+        };
+        let is_file = object.starts_with("RevocationPolicy ");
+        let list = match &self.issuer {
+            Some(issuer) => format!("the CRL of `{issuer}`"),
+            None => "the CRL".to_owned(),
+        };
         Some(Finding {
             code: code.as_str(),
             severity,
@@ -109,10 +154,15 @@ impl CrlEvent {
             line: 0,
             column: 0,
             object: object.to_owned(),
-            field: if field.is_empty() { String::new() } else { format!("data[\"{field}\"]") },
-            message: match &self.issuer {
-                Some(issuer) => format!("the CRL of `{issuer}` {message}"),
-                None => format!("the CRL {message}"),
+            field: match place {
+                "" => String::new(),
+                _ if is_file => "spec.sources".to_owned(),
+                key => format!("data[\"{key}\"]"),
+            },
+            message: if is_file {
+                format!("{list} in {place} {message}")
+            } else {
+                format!("{list} {message}")
             },
             help: Some(help.to_owned()),
         })
@@ -123,12 +173,14 @@ impl CrlEvent {
         let publish = "publish a current list";
         Some(match &self.outcome {
             CrlOutcome::InUse(CrlSummary { currency: Currency::Late, .. }) => {
-                let message = "is past its nextUpdate; it decides for 24 hours more".to_owned();
+                let message =
+                    format!("is past its nextUpdate; it decides for {} more", self.terms.staleness());
                 (Code::CrlLate, Severity::Warning, message, publish)
             }
             CrlOutcome::InUse(CrlSummary { currency: Currency::Stale, .. }) => {
+                let (staleness, clients) = (self.terms.staleness(), self.terms.clients());
                 let message =
-                    "is past its nextUpdate by more than 24 hours; its clients are refused".to_owned();
+                    format!("is past its nextUpdate by more than {staleness}; its clients {clients}");
                 (Code::CrlStale, Severity::Error, message, publish)
             }
             CrlOutcome::InUse(CrlSummary { number: None, .. }) => {
@@ -162,7 +214,7 @@ impl CrlEvent {
                 (Code::CrlSuperseded, Severity::Error, message, publish)
             }
             CrlOutcome::Rejected { message, kept: false, .. } => {
-                let message = format!("is not used, and clients are refused for it: {message}");
+                let message = format!("is not used, and clients {} for it: {message}", self.terms.clients());
                 (
                     Code::CrlUnusable,
                     Severity::Error,

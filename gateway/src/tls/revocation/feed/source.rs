@@ -8,7 +8,7 @@ use rustls_pki_types::pem::PemObject as _;
 
 use super::super::crl::{CRL_BYTES_MAX, CertificateList, Fault, ParseError, VerifyError, verify};
 use super::super::index::{List, Table};
-use super::event::{CrlEvent, CrlOutcome, CrlSummary};
+use super::event::{CrlEvent, CrlOutcome, CrlSummary, Terms};
 use super::{Currency, Shelf};
 use crate::model::{CrlScope, IssuerCertificate, IssuerId};
 use crate::telemetry::labels::CrlResult;
@@ -107,6 +107,7 @@ impl Source {
         name: &Arc<str>,
         bundle: &[Arc<IssuerCertificate>],
         learnt: &[Arc<IssuerCertificate>],
+        terms: Terms,
         now: i64,
         evidence: &mut Evidence,
     ) -> Vec<CrlEvent> {
@@ -142,7 +143,7 @@ impl Source {
                     let outcome = match weigh(list, self.good.get(&slot), now) {
                         Ok(()) => {
                             self.good.insert(slot, Arc::clone(list));
-                            CrlOutcome::InUse(CrlSummary::of(list, now))
+                            CrlOutcome::InUse(CrlSummary::of(list, terms, now))
                         }
                         Err(Objection { result, message }) => {
                             if list.silence_void.is_some() {
@@ -159,12 +160,12 @@ impl Source {
                 }
             };
             whole &= !matches!(outcome, CrlOutcome::Rejected { kept: false, .. });
-            events.push(CrlEvent { source: Arc::clone(name), issuer, outcome, fresh: false });
+            events.push(CrlEvent { source: Arc::clone(name), issuer, outcome, terms, fresh: false });
         }
         self.is_whole |= whole;
         evidence.broken |= !whole && !self.was_whole;
         evidence.lists.extend(self.good.values().cloned());
-        events.extend(self.kept(name, bundle, learnt, now));
+        events.extend(self.kept(name, bundle, learnt, terms, now));
         self.mark_fresh(&mut events);
         events
     }
@@ -218,6 +219,7 @@ impl Source {
         name: &Arc<str>,
         bundle: &[Arc<IssuerCertificate>],
         learnt: &[Arc<IssuerCertificate>],
+        terms: Terms,
         now: i64,
     ) -> Vec<CrlEvent> {
         let mut events = Vec::new();
@@ -233,7 +235,8 @@ impl Source {
                 events.push(CrlEvent {
                     source: Arc::clone(name),
                     issuer: Some(name_text(&issuer.name).into()),
-                    outcome: CrlOutcome::Kept(CrlSummary::of(list, now)),
+                    outcome: CrlOutcome::Kept(CrlSummary::of(list, terms, now)),
+                    terms,
                     fresh: false,
                 });
             }
@@ -252,7 +255,7 @@ impl Source {
 
     /// Its lists in use, taken together; `None` if there is none.
     pub(super) fn in_use(&self) -> Option<CrlSummary> {
-        let mut lists = self.good.values().map(|list| CrlSummary::of(list, i64::MIN));
+        let mut lists = self.good.values().map(|list| CrlSummary::of(list, Terms::of(None), i64::MIN));
         let first = lists.next()?;
         Some(lists.fold(first, |sum, list| CrlSummary {
             entries: sum.entries + list.entries,

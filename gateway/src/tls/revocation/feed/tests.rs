@@ -3,10 +3,12 @@ use std::sync::Arc;
 use base64::Engine as _;
 use rcgen::{CertificateRevocationListParams, RevokedCertParams, SerialNumber, date_time_ymd};
 
-use super::super::index::tests::NOW;
+use super::super::index::tests::{NOW, rules};
 use super::super::index::{CRL_STALENESS_MAX_S, Judgement};
 use super::*;
-use crate::model::{PathCertificate, RevocationStatus, Serial, TrustBundle, ValidationMode};
+use crate::model::{
+    OnUnknown, PathCertificate, RevocationRules, RevocationStatus, Serial, TrustBundle, ValidationMode,
+};
 use crate::telemetry::labels::CrlResult;
 use crate::tls::certificate::Certificate;
 use crate::tls::pki::{Ca, bundle};
@@ -410,4 +412,48 @@ fn material_over_the_limit_is_not_read() {
     let events = Feed::new().load(&domain, &[material(&data)], NOW);
     assert_eq!(results(&events), [Some(CrlResult::TooBig)]);
     assert_eq!(status(&domain, &ca, 1, NOW), Says::Unknown);
+}
+
+#[test]
+fn under_a_policy() {
+    use Says::{Good, Revoked, Stale, Unknown};
+    let (ca, other) = (Ca::root("CA"), Ca::root("other"));
+    let listed = numbered(&ca, 1, unaltered);
+    let old = numbered(&ca, 1, |params| params.next_update = date_time_ymd(2027, 1, 14));
+    let both = pem(&[&listed, &numbered(&other, 2, unaltered)]);
+    let policy =
+        |data: &[u8]| CrlMaterial { source: "RevocationPolicy ns/p /a b/x.crl".into(), data: data.into() };
+    // What is said of serial 1 of `ca`, serial 9 of `ca`, and serial 9 of `other`.
+    for (what, material, complete, staleness_max_s, says, reason) in [
+        ("nothing", vec![], true, 60, [Unknown, Unknown, Unknown], "IssuerNotCovered"),
+        ("one of two issuers", vec![policy(&listed)], true, 60, [Revoked, Good, Unknown], "IssuerNotCovered"),
+        ("all", vec![policy(&both)], true, 60, [Revoked, Good, Good], "DataFresh"),
+        ("all but a source", vec![policy(&both)], false, 60, [Revoked, Unknown, Unknown], "DataMissing"),
+        ("unusable", vec![policy(b"?")], true, 60, [Unknown, Unknown, Unknown], "DataUnusable"),
+        (
+            "within the allowance",
+            vec![policy(&old)],
+            true,
+            30 * DAY,
+            [Revoked, Good, Unknown],
+            "IssuerNotCovered",
+        ),
+        ("past the allowance", vec![policy(&old)], true, 60, [Revoked, Stale, Unknown], "DataExpired"),
+    ] {
+        let domain = Arc::into_inner(domain(&[&ca, &other])).unwrap();
+        let domain = domain.under(Some(rules(staleness_max_s)));
+        let events = Feed::new().load_part(&domain, &material, complete, NOW);
+        let said = [(&ca, 1), (&ca, 9), (&other, 9)].map(|(ca, serial)| status(&domain, ca, serial, NOW));
+        assert_eq!(said, says, "{what}");
+        let fresh = freshness(&domain, &events, complete);
+        assert_eq!((fresh.reason, fresh.is_fresh), (reason, reason == "DataFresh"), "{what}: {fresh:?}");
+    }
+    let domain = Arc::into_inner(domain(&[&ca])).unwrap();
+    let lenient = RevocationRules { on_unknown: OnUnknown::Allow, ..rules(5400) };
+    let events = Feed::new().load(&domain.under(Some(lenient)), &[policy(&old)], NOW);
+    assert_eq!(
+        events[0].finding().unwrap().to_string(),
+        "error[YT0502]: RevocationPolicy ns/p: spec.sources: the CRL of `CN=CA` in /a b/x.crl is past its nextUpdate \
+         by more than 90 minutes; its clients pass unchecked"
+    );
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::super::index::tests::{NOW, list};
+use super::super::index::tests::{NOW, list, rules};
 use super::super::index::{CRL_STALENESS_MAX_S, List, RevocationIndex};
 use super::*;
 use crate::model::{IssuerId, PathCertificate};
@@ -106,6 +106,90 @@ fn revocation_of_leaf_and_intermediates() {
             assert_eq!(outcome(&credential, Some(&domain), NOW), expected, "{mode:?}: {what}");
             assert_eq!(outcome(&credential, Some(&domain), NOW), expected, "{mode:?}, again: {what}");
         }
+    }
+}
+
+#[test]
+fn what_a_policy_makes_of_leaf_and_intermediates() {
+    use Reason::{CertificateRevoked, CrlExpired, RevocationStatusUnknown};
+    let root = Ca::root("root");
+    let intermediate = root.intermediate("intermediate", |_| {});
+    let client = intermediate.client("client", |_| {});
+    let under = |depth, on_unknown, mode| {
+        let rules = RevocationRules { depth, on_unknown, ..rules(60) };
+        let domain = Arc::into_inner(domain(&[&root], mode)).unwrap();
+        Arc::new(domain.under(Some(rules)))
+    };
+    let path = path(&client, &domain(&[&root], AllowValidOnly));
+    let (leaf, authority) = (&path[0], &path[1]);
+    let stale = || List { next_update: Some(NOW - 61), ..clears(leaf) };
+    let both = |first, second| vec![first, second];
+    let refused = |reason| (Some(reason), Some(reason), Some(reason));
+    // Refused with Chain and Deny, with Leaf and Deny, with Chain and Allow.
+    for (what, lists, (chain, leaf_only, allowing)) in [
+        ("no data", vec![], (Some(RevocationStatusUnknown), Some(RevocationStatusUnknown), None)),
+        ("both clear", both(clears(leaf), clears(authority)), (None, None, None)),
+        (
+            "the intermediate's issuer uncovered",
+            vec![clears(leaf)],
+            (Some(RevocationStatusUnknown), None, None),
+        ),
+        (
+            "the leaf's issuer uncovered",
+            vec![clears(authority)],
+            (Some(RevocationStatusUnknown), Some(RevocationStatusUnknown), None),
+        ),
+        ("leaf revoked", both(revokes(leaf, KeyCompromise), clears(authority)), refused(CertificateRevoked)),
+        (
+            "intermediate revoked",
+            both(clears(leaf), revokes(authority, KeyCompromise)),
+            (Some(CertificateRevoked), None, Some(CertificateRevoked)),
+        ),
+        ("leaf's list stale", both(stale(), clears(authority)), (Some(CrlExpired), Some(CrlExpired), None)),
+    ] {
+        for (depth, on_unknown, expected) in [
+            (RevocationDepth::Chain, OnUnknown::Deny, chain),
+            (RevocationDepth::Leaf, OnUnknown::Deny, leaf_only),
+            (RevocationDepth::Chain, OnUnknown::Allow, allowing),
+        ] {
+            for mode in [AllowValidOnly, AllowInsecureFallback] {
+                let domain = under(depth, on_unknown, mode);
+                let credential = verified(&client, &domain);
+                let deny = (on_unknown == OnUnknown::Deny).then_some(RevocationStatusUnknown);
+                assert_eq!(
+                    outcome(&credential, Some(&domain), NOW).err(),
+                    deny,
+                    "before any data was judged"
+                );
+                let lists = lists.iter().map(again).map(Arc::new);
+                let index = RevocationIndex::new(lists, [], Vec::new(), false);
+                domain.revocation().store(Arc::new(index.under(domain.rules())));
+                for _ in 0..2 {
+                    let what = format!("{what}, {depth:?}, {on_unknown:?}, {mode:?}");
+                    match admit(&credential, Some(&domain), NOW) {
+                        Ok(admitted) => {
+                            assert_eq!(expected, None, "{what}");
+                            assert!(admitted.identity().is_some(), "{what}");
+                            // Who passes for leniency alone is told apart.
+                            let unchecked = if on_unknown == OnUnknown::Allow { chain } else { None };
+                            assert_eq!(admitted.unchecked(), unchecked, "{what}");
+                        }
+                        Err(refusal) => assert_eq!(expected, Some(refusal.reason), "{what}"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The same list once more.
+fn again(list: &List) -> List {
+    let serials: &[(&[u8], RevocationReason)] = &[];
+    List {
+        issuer: list.issuer,
+        next_update: list.next_update,
+        table: list.table.clone(),
+        ..super::super::index::tests::list(0, serials, NOW)
     }
 }
 

@@ -22,6 +22,7 @@ const BUCKET_ENTRIES: usize = 8;
 const WORD_OCTETS: usize = 4;
 
 /// The serial numbers of one CRL with reason and date of each.
+#[cfg_attr(test, derive(Clone))]
 pub struct Table {
     key: RandomState,
     bucket_bits: u32,
