@@ -254,8 +254,12 @@ fn installed(folder: &Path) -> PathBuf {
 fn analyze(arguments: &[&str], test: &str) {
     let Some(program) = tools::need("systemd-analyze", test) else { return };
     let folder = TempDir::new().unwrap();
+    // It looks for the manual page, too.
+    let pages = folder.path().join("man");
+    tools::run(Command::new(binary::yett()).arg("man").arg(pages.join("man1")));
     let mut command = Command::new(program);
-    let output = command.args(arguments).arg(installed(folder.path())).output().unwrap();
+    command.args(arguments).arg(installed(folder.path())).env("MANPATH", &pages);
+    let output = command.output().unwrap();
     let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && complaints.is_empty(), "{}: {complaints}", output.status);
 }
