@@ -25,8 +25,9 @@ use self::watch::Watch;
 use super::{Loaded, Trigger, finding};
 use crate::resources::{Code, Place, Problem, Severity};
 
-/// Quiet that has to follow a change before it is read: editors and `kubectl cp` write in several steps.
-const QUIET: Duration = Duration::from_millis(200);
+/// Quiet that has to follow a change before it is read: editors and `kubectl cp` write in several steps. Short, since a
+/// revocation waits for it too; what is caught half written all the same costs a finding, and the former version serves.
+const QUIET: Duration = Duration::from_millis(50);
 /// Longest wait for quiet.
 const QUIET_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often the content is compared without being told of a change: network file systems tell of none.
