@@ -25,7 +25,6 @@ pub struct Start {
     arguments: Vec<String>,
     settings: Option<String>,
     variables: Vec<(String, String)>,
-    processes: Option<PathBuf>,
 }
 
 /// A running gateway; it is killed when dropped.
@@ -58,13 +57,6 @@ impl Start {
         self
     }
 
-    /// In the control group whose processes this file names.
-    #[must_use]
-    pub fn within(mut self, processes: &Path) -> Self {
-        self.processes = Some(processes.to_owned());
-        self
-    }
-
     /// Starts it and waits until it is ready.
     ///
     /// # Panics
@@ -87,15 +79,7 @@ impl Start {
     pub fn spawn(self) -> Node {
         let work = TempDir::with_prefix("yett-node-").expect("a folder can be made");
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()));
-        let mut command = match &self.processes {
-            None => binary::command(),
-            Some(processes) => {
-                // A process joins before it becomes the gateway, so that all of its memory counts.
-                let mut shell = Command::new("sh");
-                shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(processes).arg(binary::yett());
-                shell
-            }
-        };
+        let mut command = binary::command();
         command.args(["run", "--address", "127.0.0.1", "--config"]).arg(self.config);
         command.args(["--admin", &admin.to_string()]);
         command.arg("--admin-socket").arg(work.path().join("admin.sock"));
@@ -128,13 +112,7 @@ impl Node {
 
     /// How a gateway is started on a path.
     pub fn at(config: &Path) -> Start {
-        Start {
-            config: config.to_owned(),
-            arguments: Vec::new(),
-            settings: None,
-            variables: Vec::new(),
-            processes: None,
-        }
+        Start { config: config.to_owned(), arguments: Vec::new(), settings: None, variables: Vec::new() }
     }
 
     /// Where the listeners of this port are reached.

@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::admin::{AdminState, Command, server};
 use crate::listener::quota::{QuotaLimits, Quotas};
 use crate::listener::reconcile::Sockets;
-use crate::runtime::{Drain, Phase, Pressure, Progress, Published, files, panics, worker};
+use crate::runtime::{Drain, Phase, Progress, Published, files, panics, worker};
 use crate::settings::{AccessLogTarget, Cap, Settings};
 use crate::snapshot::Snapshot;
 use crate::source::{FileSource, ReloadHandle, Trigger};
@@ -81,11 +81,6 @@ async fn control(settings: Arc<Settings>, telemetry: Arc<Telemetry>) -> anyhow::
     let snapshots = Arc::new(Published::new(Arc::new(Snapshot::default())));
     let drain = Drain::default();
     let quotas = Quotas::new(quota_limits(&settings));
-    let pressure = Arc::new(Pressure::default());
-    let (percent_max, bytes_max) = (settings.limits.memory_percent_max, settings.limits.memory_bytes_max);
-    pressure.watch(percent_max, bytes_max, &telemetry).context("cannot watch memory")?;
-    let short = Arc::clone(&pressure);
-    tokio::task::spawn_local(async move { short.give_back().await });
     let cut_off = Arc::new(AtomicUsize::new(0));
     let parts = Parts {
         snapshots: Arc::clone(&snapshots),
@@ -95,7 +90,6 @@ async fn control(settings: Arc<Settings>, telemetry: Arc<Telemetry>) -> anyhow::
         cut_off: Arc::clone(&cut_off),
         progress: Arc::clone(&progress),
         quotas,
-        pressure,
     };
     let running = (0..count)
         .map(|index| workers::start(index, count, parts.clone()))

@@ -15,7 +15,7 @@ use crate::listener::handshakes::Handshakes;
 use crate::listener::quota::Quotas;
 use crate::listener::reconcile::{self, Command, WORKER_COMMANDS_MAX};
 use crate::listener::serve::{self, Worker};
-use crate::runtime::{Drained, Phase, Pressure, Progress, Published, Vital, worker};
+use crate::runtime::{Drained, Phase, Progress, Published, Vital, worker};
 use crate::settings::{self, Settings};
 use crate::snapshot::Snapshot;
 use crate::telemetry::event::LimitHit;
@@ -39,8 +39,6 @@ pub(super) struct Parts {
     pub(super) progress: Arc<Progress>,
     /// Connections over all workers.
     pub(super) quotas: Arc<Quotas>,
-    /// Whether memory is short.
-    pub(super) pressure: Arc<Pressure>,
 }
 
 /// A running worker.
@@ -59,19 +57,16 @@ pub(super) fn start(index: usize, count: usize, parts: Parts) -> io::Result<Runn
 }
 
 async fn run(index: usize, count: usize, parts: Parts, commands: mpsc::Receiver<Command>) {
-    let Parts { snapshots, telemetry, settings, mut drained, cut_off, progress, quotas, pressure } = parts;
+    let Parts { snapshots, telemetry, settings, mut drained, cut_off, progress, quotas } = parts;
     let limits = &settings.limits;
     let server = Rc::new(Server {
         snapshots,
         telemetry: Arc::clone(&telemetry),
         limits: http_limits(limits),
         trusted_proxies: settings.trusted_proxies.clone(),
-        pressure,
         pool: Pool::new(upstream_limits(limits)),
     });
     let running = progress.begin(index);
-    let short = Arc::clone(&server.pressure);
-    tokio::task::spawn_local(async move { short.give_back().await });
     let _vital = Vital("worker");
     let pool = Rc::clone(&server.pool);
     tokio::task::spawn_local(async move {

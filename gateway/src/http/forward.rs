@@ -168,10 +168,6 @@ impl Descent<'_> {
             return Err(Reason::NotImplemented.into());
         }
         let server = &self.connection.server;
-        if server.pressure.is_high() {
-            server.telemetry.metrics.limit_hit(Limit::MemoryPercentMax);
-            return Err(Refused::last(Refusal::new(Reason::Overloaded)));
-        }
         // hyper bounds the fields of HTTP/1.1 alone.
         if head.headers.len() > server.limits.request_fields_max {
             server.telemetry.metrics.limit_hit(Limit::RequestFieldsMax);

@@ -30,8 +30,8 @@ use super::guard::{Guard, Intake};
 use super::watch::{Activity, Watched};
 use super::{Limits, Pool};
 use crate::model::{FrontendId, Identity, Reason};
+use crate::runtime::Published;
 use crate::runtime::drain::{Drained, Phase};
-use crate::runtime::{Pressure, Published};
 use crate::snapshot::Snapshot;
 use crate::telemetry::access::Connection as Facts;
 use crate::telemetry::{Limit, ListenerMetrics, Telemetry};
@@ -56,8 +56,6 @@ pub struct Server {
     pub limits: Limits,
     /// Peers whose word is taken for scheme, host and request id.
     pub trusted_proxies: Vec<IpNet>,
-    /// Whether memory is short.
-    pub pressure: Arc<Pressure>,
     /// The worker's connections to backends.
     pub pool: Rc<Pool>,
 }
@@ -158,22 +156,6 @@ impl Connection {
     pub(super) fn refuse_client(&self, listener: &ListenerMetrics) {
         if !self.is_refused.replace(true) {
             listener.closed_as_revoked();
-        }
-    }
-
-    /// Waits until memory is so short that this connection must go. In each wave a quarter of those go that have read and
-    /// written nothing since the one before, and when that does not help, of all.
-    async fn shed(&self) {
-        const SHARES: u64 = 4;
-        const PATIENT_WAVES: u64 = 16;
-        let share = u64::from(self.client.facts.peer.port()) % SHARES;
-        let mut moved = self.activity.moved();
-        loop {
-            let wave = self.server.pressure.wave().await;
-            let before = std::mem::replace(&mut moved, self.activity.moved());
-            if wave % SHARES == share && (moved == before || wave > PATIENT_WAVES) {
-                return;
-            }
         }
     }
 
@@ -285,24 +267,16 @@ async fn drive<C>(
         };
         let mut overdue = pin!(connection.activity.overdue(stalled));
         let mut draining = pin!(async {
-            tokio::select! {
-                () = drained.reached(Phase::Draining) => {}
-                () = connection.server.pressure.risen() => {}
-            }
+            drained.reached(Phase::Draining).await;
             connection.activity.first_request().await;
             // Nor one that is in the middle of its next request. Looked at again whenever more of it has come, since the
             // connection wakes the same task; the head's clock ends the wait.
             poll_fn(|_| if connection.intake.is_in_head() { Poll::Pending } else { Poll::Ready(()) }).await;
         });
-        let mut shed = pin!(connection.shed());
         loop {
             tokio::select! {
                 biased;
                 ended = http.as_mut() => return ended,
-                () = shed.as_mut() => {
-                    metrics.limit_hit(Limit::MemoryPercentMax);
-                    return Ok(());
-                }
                 () = connection.end.notified(), if !finishing => {}
                 () = draining.as_mut(), if !finishing => {}
                 limit = overdue.as_mut() => {

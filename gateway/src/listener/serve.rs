@@ -51,11 +51,7 @@ pub async fn serve(worker: Rc<Worker>, mut arrival: Arrival) {
     // Nobody listens there any more: the connection came in between the swap and the closing of the socket.
     let Some(frontend) = snapshot.frontend_at(arrival.bound).map(Arc::clone) else { return };
     drop(snapshot);
-    let room = match worker.server.pressure.is_high() {
-        true => Err(Limit::MemoryPercentMax),
-        false => worker.quotas.enter(frontend.open(), arrival.peer.ip()),
-    };
-    let counted = match room {
+    let counted = match worker.quotas.enter(frontend.open(), arrival.peer.ip()) {
         Ok(counted) => counted,
         Err(limit) => return turn_away(&worker.server.telemetry, &arrival, &frontend, limit),
     };
@@ -178,11 +174,6 @@ async fn handshake(worker: &Worker, arrival: Arrival, frontend: Arc<ServedFronte
         // Sent, not dropped: the place is still held here.
         Ok(()) = shed => {
             telemetry.metrics.limit_hit(Limit::HandshakesMax);
-            outcome.refuse(Reason::HandshakeShed, None);
-            return None;
-        }
-        _ = worker.server.pressure.wave() => {
-            telemetry.metrics.limit_hit(Limit::MemoryPercentMax);
             outcome.refuse(Reason::HandshakeShed, None);
             return None;
         }

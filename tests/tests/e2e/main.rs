@@ -20,7 +20,6 @@ mod observe;
 mod open_connections;
 mod policies;
 mod ports_and_names;
-mod pressure;
 mod proxy_protocol;
 mod reload;
 mod resumption;

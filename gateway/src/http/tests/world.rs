@@ -101,7 +101,6 @@ impl World {
                 telemetry,
                 limits: plan.limits,
                 trusted_proxies: plan.trusted_proxies.clone(),
-                pressure: Arc::default(),
                 pool: Pool::new(plan.upstream),
             }),
             drain: Drain::default(),
