@@ -84,6 +84,10 @@ reasons! {
     ProxyUntrusted = 47, "proxy_untrusted", 0, "The peer is no trusted proxy, and only those may connect here";
     /// What came is no PROXY header, or one over the limit.
     ProxyMalformed = 48, "proxy_malformed", 0, "The PROXY header is absent or malformed";
+    /// The source is on the deny list; the datapath drops its SYN, where there is none the accepted socket is closed.
+    SourceDenied = 49, "source_denied", 0, "The client's address is on the deny list";
+    /// The source opens connections faster than its allowance.
+    SourceRateLimited = 50, "source_rate_limited", 0, "The client's address opens connections too quickly";
 
     // 64–127: the request.
     /// Malformed or ambiguous (RFC 9112 §3, §6).
