@@ -1,6 +1,7 @@
 //! Clients: curl and openssl as a user would run them, and one of rustls and hyper for what their
 //! command lines cannot express (connections held open, raw certificates, tickets kept aside).
 
+mod bridge;
 mod curl;
 mod held;
 mod openssl;
@@ -12,6 +13,7 @@ use std::thread;
 
 use tokio::runtime::{Builder, Handle};
 
+pub use bridge::Bridge;
 pub use curl::{Curl, CurlAnswer};
 pub use held::{Answer, Http, Upload};
 pub use openssl::{OpenSsl, Session};

@@ -15,6 +15,7 @@ pub mod backend;
 pub mod binary;
 pub mod checked;
 pub mod client;
+pub mod go;
 pub mod manifests;
 pub mod metrics;
 pub mod node;
@@ -25,7 +26,7 @@ pub mod tools;
 pub mod wait;
 
 pub use backend::Backend;
-pub use client::{Answer, Curl, Http, OpenSsl, Tls};
+pub use client::{Answer, Bridge, Curl, Http, OpenSsl, Tls};
 pub use manifests::Site;
 pub use node::Node;
 pub use pki::{Ca, Identity};

@@ -7,10 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use gateway::resources::{KnownField, KnownForm, known_fields};
-use gateway_tests::tools;
+use gateway_tests::go::Go;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -23,10 +22,6 @@ const KINDS: [(&str, &str); 4] = [
 ];
 /// The version of each that is compared.
 const VERSION: &str = "v1";
-/// The oldest Go that fetches the toolchain it is told to.
-const GO_MIN: (u32, u32) = (1, 21);
-/// Which Go it is told to be.
-const TOOLCHAIN: &str = "go1.27.3";
 const LIST: &str = include_str!("../data/crd-fields.toml");
 
 /// The committed differences.
@@ -129,38 +124,10 @@ fn our_kinds_are_those_of_the_gateway_api() {
 
 /// Where the module with the definitions is; `None`, said aloud, where there is no Go to fetch it with.
 fn module() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kube/crds");
-    let go = |arguments: &[&str], toolchain: &str| {
-        let mut go = Command::new("go");
-        go.current_dir(&folder).env("GOTOOLCHAIN", toolchain).env("GOFLAGS", "").env("GOWORK", "off");
-        go.args(arguments).output()
-    };
-    let skip = |reason: &str| tools::skip("our_kinds_are_those_of_the_gateway_api", reason);
-    let version = go(&["env", "GOVERSION"], "local").ok();
-    let version = version.and_then(|output| go_version(&String::from_utf8(output.stdout).unwrap()));
-    if version.is_none_or(|version| version < GO_MIN) {
-        skip(&format!("the Go command is missing or older than {}.{}", GO_MIN.0, GO_MIN.1));
-        return None;
-    }
-    let download = go(&["mod", "download", "sigs.k8s.io/gateway-api"], TOOLCHAIN).unwrap();
-    if !download.status.success() {
-        let said = String::from_utf8_lossy(&download.stderr);
-        skip(&format!("go mod download: {}", said.trim().replace('\n', "; ")));
-        return None;
-    }
-    let list = go(&["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api"], TOOLCHAIN).unwrap();
-    assert!(list.status.success(), "go list: {}", String::from_utf8_lossy(&list.stderr));
-    Some(String::from_utf8(list.stdout).unwrap().trim().into())
-}
-
-/// `go1.26.8` as (1, 26).
-fn go_version(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.trim().strip_prefix("go")?.split('.');
-    let mut next = || {
-        let digits: String = numbers.next()?.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().ok()
-    };
-    Some((next()?, next()?))
+    let test = "our_kinds_are_those_of_the_gateway_api";
+    let go = Go::module("kube/crds", test)?;
+    go.say(&["mod", "download", "sigs.k8s.io/gateway-api"], test)?;
+    go.say(&["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api"], test).map(PathBuf::from)
 }
 
 /// Every field of `spec` in a definition, by path.
@@ -277,18 +244,5 @@ fn form(schema: &Value) -> KnownForm {
         }
         (None, Some("object")) => KnownForm::Object,
         _ => KnownForm::Opaque,
-    }
-}
-
-#[test]
-fn versions_of_go() {
-    for (text, expected) in [
-        ("go1.26.8\n", Some((1, 26))),
-        ("go1.9", Some((1, 9))),
-        ("go1.28rc1", Some((1, 28))),
-        ("devel", None),
-        ("", None),
-    ] {
-        assert_eq!(go_version(text), expected, "{text:?}");
     }
 }

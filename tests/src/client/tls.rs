@@ -147,18 +147,20 @@ impl Tls {
     /// What ended the handshake. With TLS 1.3 a client is done before the server has judged its
     /// certificate, so a refusal shows only at the first read.
     pub fn connect(&self, address: SocketAddr) -> Result<Link, Ended> {
-        block_on(async {
-            let mut tcp =
-                TcpStream::connect(address).await.map_err(|error| Ended::Otherwise(error.to_string()))?;
-            tcp.set_nodelay(true).ok();
-            // Where the server has closed already, the handshake tells.
-            tcp.write_all(&self.ahead).await.ok();
-            let name = self.name.clone().unwrap_or_else(|| address.ip().to_string());
-            let name = ServerName::try_from(name).expect("a test uses a valid server name");
-            let connector = TlsConnector::from(Arc::new(self.config.clone()));
-            let stream = connector.connect(name, tcp).await.map_err(|error| ended(&error))?;
-            Ok(Link { stream })
-        })
+        block_on(self.dial(address)).map(|stream| Link { stream })
+    }
+
+    /// Shakes hands, beside the test.
+    pub(super) async fn dial(&self, address: SocketAddr) -> Result<TlsStream<TcpStream>, Ended> {
+        let mut tcp =
+            TcpStream::connect(address).await.map_err(|error| Ended::Otherwise(error.to_string()))?;
+        tcp.set_nodelay(true).ok();
+        // Where the server has closed already, the handshake tells.
+        tcp.write_all(&self.ahead).await.ok();
+        let name = self.name.clone().unwrap_or_else(|| address.ip().to_string());
+        let name = ServerName::try_from(name).expect("a test uses a valid server name");
+        let connector = TlsConnector::from(Arc::new(self.config.clone()));
+        connector.connect(name, tcp).await.map_err(|error| ended(&error))
     }
 
     /// Shakes hands, asks for `/` over HTTP/1.1 and tells how it ended.

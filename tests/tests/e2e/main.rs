@@ -12,6 +12,7 @@ mod fallback;
 mod faults;
 mod framing;
 mod gateway_answers;
+mod h2spec;
 mod handshake_refusals;
 mod headers;
 mod identities;
