@@ -45,6 +45,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// Handling of certificates.
     pub tls: Tls,
+    /// Where connections are served, and on what terms they come in.
+    pub datapath: Datapath,
     /// Sizes and times.
     pub limits: Limits,
 }
@@ -55,6 +57,28 @@ pub struct Settings {
 pub struct Tls {
     /// Accept X.509 v1 client certificates that a trust anchor issued directly (OpenSSL 3.0 makes them by default).
     pub v1_client_certificates: bool,
+}
+
+/// Settings of the way that connections come in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Datapath {
+    /// Whether each worker keeps to one CPU, and which connections it is given.
+    pub pin: Pin,
+}
+
+/// Whether each worker keeps to one CPU, and which connections it is given. Workers keep to no CPU where there are not
+/// as many of them as the process may use CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pin {
+    /// On its own CPU, given the connections whose packets that CPU handles while it has not more than its share.
+    #[default]
+    Cpu,
+    /// On its own CPU, given connections by the hash of their addresses.
+    Hash,
+    /// Wherever the kernel runs it.
+    Off,
 }
 
 /// Named limits. Sizes and counts have their unit last, times are texts such as `10s` or `500ms`.
@@ -151,6 +175,7 @@ impl Default for Settings {
             drain_delay: Span::seconds(0),
             trusted_proxies: Vec::new(),
             tls: Tls::default(),
+            datapath: Datapath::default(),
             limits: Limits::default(),
         }
     }

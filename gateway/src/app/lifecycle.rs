@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::admin::{AdminState, Command, server};
 use crate::listener::quota::{QuotaLimits, Quotas};
 use crate::listener::reconcile::Sockets;
+use crate::listener::steer::Shares;
 use crate::runtime::{Drain, Phase, Progress, Published, files, panics, worker};
 use crate::settings::{AccessLogTarget, Cap, Settings};
 use crate::snapshot::Snapshot;
@@ -90,11 +91,9 @@ async fn control(settings: Arc<Settings>, telemetry: Arc<Telemetry>) -> anyhow::
         cut_off: Arc::clone(&cut_off),
         progress: Arc::clone(&progress),
         quotas,
+        shares: Shares::new(count),
     };
-    let running = (0..count)
-        .map(|index| workers::start(index, count, parts.clone()))
-        .collect::<io::Result<Vec<_>>>()
-        .context("cannot start the workers")?;
+    let running = workers::start(count, &parts).context("cannot start the workers")?;
     if !settings.limits.hang_timeout.0.is_zero() {
         progress.watch(settings.limits.hang_timeout.0).context("cannot watch the workers")?;
     }

@@ -15,8 +15,10 @@ use crate::listener::handshakes::Handshakes;
 use crate::listener::quota::Quotas;
 use crate::listener::reconcile::{self, Command, WORKER_COMMANDS_MAX};
 use crate::listener::serve::{self, Worker};
+use crate::listener::steer::{Shares, Steer};
+use crate::runtime::place::places;
 use crate::runtime::{Drained, Phase, Progress, Published, Vital, worker};
-use crate::settings::{self, Settings};
+use crate::settings::{self, Pin, Settings};
 use crate::snapshot::Snapshot;
 use crate::telemetry::event::LimitHit;
 use crate::telemetry::{Limit, Telemetry};
@@ -39,6 +41,8 @@ pub(super) struct Parts {
     pub(super) progress: Arc<Progress>,
     /// Connections over all workers.
     pub(super) quotas: Arc<Quotas>,
+    /// Connections by worker.
+    pub(super) shares: Arc<Shares>,
 }
 
 /// A running worker.
@@ -49,15 +53,23 @@ pub(super) struct Running {
     pub(super) thread: JoinHandle<()>,
 }
 
-/// Starts worker `index` of `count`.
-pub(super) fn start(index: usize, count: usize, parts: Parts) -> io::Result<Running> {
-    let (commands, received) = mpsc::channel(WORKER_COMMANDS_MAX);
-    let thread = worker::spawn(index, move || run(index, count, parts, received))?;
-    Ok(Running { commands, thread })
+/// Starts `count` workers.
+pub(super) fn start(count: usize, parts: &Parts) -> io::Result<Vec<Running>> {
+    let pin = parts.settings.datapath.pin;
+    let places = if pin == Pin::Off { None } else { places(count, &worker::cpus()) };
+    tracing::debug!(count, ?pin, cpus = ?places, "workers");
+    let start = |index| {
+        let (parts, cpu) = (parts.clone(), places.as_ref().map(|cpus| cpus[index]));
+        let (commands, received) = mpsc::channel(WORKER_COMMANDS_MAX);
+        let steer = Steer::new(Arc::clone(&parts.shares), index, cpu.filter(|_| pin == Pin::Cpu));
+        let thread = worker::spawn(index, cpu, move || run(index, count, parts, steer, received))?;
+        Ok(Running { commands, thread })
+    };
+    (0..count).map(start).collect()
 }
 
-async fn run(index: usize, count: usize, parts: Parts, commands: mpsc::Receiver<Command>) {
-    let Parts { snapshots, telemetry, settings, mut drained, cut_off, progress, quotas } = parts;
+async fn run(index: usize, count: usize, parts: Parts, steer: Steer, commands: mpsc::Receiver<Command>) {
+    let Parts { snapshots, telemetry, settings, mut drained, cut_off, progress, quotas, .. } = parts;
     let limits = &settings.limits;
     let server = Rc::new(Server {
         snapshots,
@@ -77,11 +89,13 @@ async fn run(index: usize, count: usize, parts: Parts, commands: mpsc::Receiver<
     if !stall_timeout.is_zero() {
         tokio::task::spawn_local(async move { running.beat(stall_timeout).await });
     }
+    let steer = Rc::new(steer);
     let worker = Rc::new(Worker {
         server,
         quotas,
         handshakes: Handshakes::new(limits.handshakes_max.div_ceil(count)),
         handshake_timeout: limits.handshake_timeout.0,
+        steer: Rc::clone(&steer),
         metrics: telemetry.metrics.worker(index),
         drained: drained.clone(),
     });
@@ -100,7 +114,7 @@ async fn run(index: usize, count: usize, parts: Parts, commands: mpsc::Receiver<
         LimitHit { limit, peer: None }.emit(&telemetry);
     });
     // Ends when the control thread lets go of the commands, which it does once the drain has begun.
-    reconcile::follow(commands, serve, short_of).await;
+    reconcile::follow(commands, steer, serve, short_of).await;
     connections.close();
     tokio::select! {
         () = connections.wait() => {}

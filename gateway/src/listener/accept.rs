@@ -8,6 +8,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
+use super::steer::{Steer, Wish};
+
 /// How long accepting rests when the process or the system is out of descriptors or memory. Trying again at once would
 /// spin: the connection stays in the queue and the listener stays readable.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -39,12 +41,17 @@ pub enum Shortage {
 pub async fn run(
     listener: TcpListener,
     bound: SocketAddr,
+    steer: &Steer,
     mut stop: oneshot::Receiver<()>,
     mut serve: impl FnMut(Arrival),
     mut short_of: impl FnMut(Shortage),
 ) {
     let mut arrived = |stream, peer| serve(Arrival { stream, peer, bound, at: Instant::now() });
+    let mut wish = Wish::new(steer);
     loop {
+        if let Err(error) = wish.renew(&listener) {
+            tracing::debug!(%error, "the kernel takes no wish for the connections of a CPU");
+        }
         let accepted = tokio::select! {
             biased;
             _ = &mut stop => break,
@@ -92,6 +99,7 @@ fn shortage(error: &io::Error) -> Option<Shortage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listener::steer::Shares;
 
     #[tokio::test]
     async fn what_has_queued_is_taken_before_the_socket_closes() {
@@ -101,7 +109,8 @@ mod tests {
         let (stop, stopped) = oneshot::channel();
         stop.send(()).unwrap();
         let mut arrivals = Vec::new();
-        run(listener, address, stopped, |arrival| arrivals.push(arrival), |_| {}).await;
+        let steer = Steer::new(Shares::new(1), 0, None);
+        run(listener, address, &steer, stopped, |arrival| arrivals.push(arrival), |_| {}).await;
         assert_eq!(arrivals.len(), clients.len());
         assert!(std::net::TcpStream::connect(address).is_err(), "the socket is closed");
     }

@@ -8,3 +8,4 @@ pub mod proxy_protocol;
 pub mod quota;
 pub mod reconcile;
 pub mod serve;
+pub mod steer;

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::accept::{self, Arrival, Shortage};
 use super::bind::{self, BindError, Bound};
+use super::steer::Steer;
 use crate::runtime::Vital;
 
 /// Commands that may wait for a worker. It takes them at once unless it hangs.
@@ -127,6 +128,7 @@ impl Sockets {
 /// `serve` gets each arrival and must not block.
 pub async fn follow(
     mut commands: mpsc::Receiver<Command>,
+    steer: Rc<Steer>,
     serve: Rc<dyn Fn(Arrival)>,
     short_of: Rc<dyn Fn(Shortage)>,
 ) {
@@ -138,12 +140,13 @@ pub async fn follow(
                 let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { continue };
                 let (stop, stopped) = oneshot::channel();
                 loops.insert(address, stop);
-                let (serve, short_of) = (serve.clone(), short_of.clone());
+                let (steer, serve, short_of) = (steer.clone(), serve.clone(), short_of.clone());
                 running.spawn_local(async move {
                     let _vital = Vital("accept");
                     accept::run(
                         listener,
                         address,
+                        &steer,
                         stopped,
                         |arrival| serve(arrival),
                         |shortage| short_of(shortage),
@@ -163,6 +166,7 @@ pub async fn follow(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listener::steer::Shares;
     use std::net::TcpStream;
     use tokio::task::LocalSet;
 
@@ -185,7 +189,8 @@ mod tests {
             assert!(TcpStream::connect(kept).is_err(), "bound, but not listening");
             assert!(sockets.commit(prepared, &both).is_empty());
             let serve: Rc<dyn Fn(Arrival)> = Rc::new(move |arrival| arrived.try_send(arrival.bound).unwrap());
-            let follow = tokio::task::spawn_local(follow(receiver, serve, Rc::new(|_| {})));
+            let steer = Rc::new(Steer::new(Shares::new(1), 0, None));
+            let follow = tokio::task::spawn_local(follow(receiver, steer, serve, Rc::new(|_| {})));
             let queued = TcpStream::connect(dropped).unwrap();
             sockets.commit(sockets.prepare(&only), &only);
             assert_eq!(arrivals.recv().await, Some(dropped), "what had queued is served");

@@ -18,6 +18,7 @@ use super::handshakes::Handshakes;
 use super::linger::ClientStream;
 use super::proxy_protocol::{self, Malformed, ReadError};
 use super::quota::Quotas;
+use super::steer::Steer;
 use crate::http::{self, Client, Server, Wire};
 use crate::model::{Protocol, Reason};
 use crate::runtime::{Drained, Phase, unix_now};
@@ -39,6 +40,8 @@ pub struct Worker {
     pub handshakes: Handshakes,
     /// From accept to the end of the handshake.
     pub handshake_timeout: Duration,
+    /// Counts the worker's connections, so that it is given no more than its share.
+    pub steer: Rc<Steer>,
     /// The worker's counters.
     pub metrics: Arc<WorkerMetrics>,
     /// The process's phase.
@@ -56,6 +59,7 @@ pub async fn serve(worker: Rc<Worker>, mut arrival: Arrival) {
         Err(limit) => return turn_away(&worker.server.telemetry, &arrival, &frontend, limit),
     };
     worker.metrics.connection(is_local(&arrival));
+    let _share = worker.steer.share();
     let _active = frontend.metrics().accepted();
     let (id, metrics) = (frontend.id.clone(), Arc::clone(frontend.metrics()));
     let _counted = if frontend.proxy_protocol {

@@ -7,6 +7,7 @@ pub mod drain;
 pub mod fault;
 pub mod files;
 pub mod panics;
+pub mod place;
 pub mod progress;
 pub mod publish;
 pub mod worker;

@@ -19,6 +19,7 @@ mod identities;
 mod limits;
 mod observe;
 mod open_connections;
+mod pinning;
 mod policies;
 mod ports_and_names;
 mod proxy_protocol;
