@@ -69,7 +69,8 @@ pub fn pick(
     {
         return Some((first, Picked::Cpu));
     }
-    let mut busy = None;
+    // A number and no Option: the verifier refuses to copy the part of a None that was never written.
+    let mut busy = u32::MAX;
     let mut at = ((hash as u64 * workers as u64) >> 32) as u32;
     for probe in 0..PROBES_MAX {
         if probe >= workers {
@@ -77,7 +78,7 @@ pub fn pick(
         }
         match state(at) {
             Worker::Serving => return Some((at, Picked::Hash)),
-            Worker::Busy if busy.is_none() => busy = Some((at, Picked::Hash)),
+            Worker::Busy if busy == u32::MAX => busy = at,
             Worker::Busy | Worker::Absent | Worker::Draining => {}
         }
         at += 1;
@@ -85,7 +86,7 @@ pub fn pick(
             at = 0;
         }
     }
-    busy
+    if busy == u32::MAX { None } else { Some((busy, Picked::Hash)) }
 }
 
 /// How a worker was found.

@@ -49,9 +49,9 @@ fn pair(hash: u64, address: &Address) -> u64 {
 }
 
 #[inline(always)]
-fn halves(address: &Address) -> (u64, u64) {
-    let [a, b, c, d, e, f, g, h, low @ ..] = *address;
-    (u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes(low))
+const fn halves(address: &Address) -> (u64, u64) {
+    let [one, two, three, four] = *address;
+    ((one as u64) << 32 | two as u64, (three as u64) << 32 | four as u64)
 }
 
 /// Multiply and fold, twice: BPF has no wide multiplication.
@@ -66,15 +66,19 @@ const fn mix(hash: u64, word: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::mapped;
+    use crate::key::{Address, address};
+
+    fn at(text: &str) -> Address {
+        address(text.parse().unwrap())
+    }
 
     #[test]
     fn flows_spread_over_the_table() {
         let mut load = [0_u8; 4096];
         let mut tags = [0_u32; 4096];
         for n in 0_u16..4096 {
-            let source = mapped([10, 0, (n >> 8) as u8, n as u8]);
-            let place = Place::of_flow(7, &source, &mapped([192, 0, 2, 1]), (40_000 + n % 7, 443));
+            let source = at(&std::format!("10.0.{}.{}", n >> 8, n & 255));
+            let place = Place::of_flow(7, &source, &at("192.0.2.1"), (40_000 + n % 7, 443));
             load[place.index(4096) as usize] += 1;
             tags[usize::from(n)] = place.tag();
         }
@@ -89,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_flow_has_one_place_and_every_part_of_it_counts() {
-        let (a, b) = (mapped([192, 0, 2, 1]), mapped([192, 0, 2, 2]));
+        let (a, b) = (at("192.0.2.1"), at("192.0.2.2"));
         let place = Place::of_flow(1, &a, &b, (5, 6));
         assert_eq!(place, Place::of_flow(1, &a, &b, (5, 6)));
         for other in [
@@ -105,9 +109,9 @@ mod tests {
 
     #[test]
     fn a_source_is_an_ipv4_address_or_a_64_of_ipv6() {
-        let v6 = |last: u8, net: u8| [0x20, 1, 0x0d, 0xb8, 0, 0, 0, net, 0, 0, 0, 0, 0, 0, 0, last];
-        assert_eq!(Place::of_source(1, &v6(1, 1)), Place::of_source(1, &v6(2, 1)));
-        assert_ne!(Place::of_source(1, &v6(1, 1)), Place::of_source(1, &v6(1, 2)));
-        assert_ne!(Place::of_source(1, &mapped([10, 0, 0, 1])), Place::of_source(1, &mapped([10, 0, 0, 2])));
+        let place = |text| Place::of_source(1, &at(text));
+        assert_eq!(place("2001:db8:0:1::1"), place("2001:db8:0:1::2"));
+        assert_ne!(place("2001:db8:0:1::1"), place("2001:db8:0:2::1"));
+        assert_ne!(place("10.0.0.1"), place("10.0.0.2"));
     }
 }

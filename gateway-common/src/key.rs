@@ -1,55 +1,77 @@
 //! Keys of the maps: addresses in one form for both families, and front ends. (Prefixes are keyed as aya's LPM tries
 //! have it, over an address in network order: four bytes for IPv4, sixteen for IPv6.)
 //!
-//! An address has 16 bytes in network order, IPv4 as IPv4-mapped IPv6 (RFC 4291 §2.5.5.2). So `::ffff:0.0.0.0` stands
-//! for every IPv4 address of the node and `::` for every IPv6 address, as sockets with IPV6_V6ONLY have it.
+//! An address is four words whose bytes in memory are the address in network order, IPv4 as IPv4-mapped IPv6 (RFC 4291
+//! §2.5.5.2). So `::ffff:0.0.0.0` stands for every IPv4 address of the node and `::` for every IPv6 address, as sockets
+//! with IPV6_V6ONLY have it. Words and not bytes: that is how the kernel gives them, and BPF code moves them as such.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// An address: network order, IPv4 mapped.
-pub type Address = [u8; 16];
+pub type Address = [u32; 4];
 
-/// The mapped form of an IPv4 address.
+/// The third word of a mapped address.
+const MAPPED: u32 = 0xffff_u32.to_be();
+
+/// The mapped form of an IPv4 address, given as a word in network order.
 #[inline(always)]
-pub const fn mapped(v4: [u8; 4]) -> Address {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
+pub const fn mapped(v4: u32) -> Address {
+    [0, 0, MAPPED, v4]
 }
 
 /// An address as the maps have it.
 pub const fn address(address: IpAddr) -> Address {
     match address {
-        IpAddr::V4(v4) => mapped(v4.octets()),
-        IpAddr::V6(v6) => v6.octets(),
+        IpAddr::V4(v4) => mapped(u32::from_ne_bytes(v4.octets())),
+        IpAddr::V6(v6) => words(v6.octets()),
     }
 }
 
 /// An address of a map, back in its own family.
 pub const fn ip(address: Address) -> IpAddr {
-    match unmapped(&address) {
-        Some(v4) => IpAddr::V4(Ipv4Addr::new(v4[0], v4[1], v4[2], v4[3])),
-        None => IpAddr::V6(Ipv6Addr::from_octets(address)),
+    if let Some(v4) = unmapped(&address) {
+        let [a, b, c, d] = v4.to_ne_bytes();
+        return IpAddr::V4(Ipv4Addr::new(a, b, c, d));
     }
+    let [one, two, three, four] = address;
+    let bits = (one.to_be() as u128) << 96
+        | (two.to_be() as u128) << 64
+        | (three.to_be() as u128) << 32
+        | four.to_be() as u128;
+    IpAddr::V6(Ipv6Addr::from_bits(bits))
 }
 
-/// The IPv4 address in a mapped one, None for IPv6.
+/// The words of an address's bytes.
 #[inline(always)]
-pub const fn unmapped(address: &Address) -> Option<[u8; 4]> {
-    let [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] = *address else { return None };
-    Some([a, b, c, d])
+pub const fn words(bytes: [u8; 16]) -> Address {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
+    [
+        u32::from_ne_bytes([a, b, c, d]),
+        u32::from_ne_bytes([e, f, g, h]),
+        u32::from_ne_bytes([i, j, k, l]),
+        u32::from_ne_bytes([m, n, o, p]),
+    ]
+}
+
+/// The IPv4 address in a mapped one, as a word in network order; None for IPv6.
+#[inline(always)]
+pub const fn unmapped(address: &Address) -> Option<u32> {
+    let [0, 0, MAPPED, v4] = *address else { return None };
+    Some(v4)
 }
 
 /// Every address of the family that `address` belongs to.
 #[inline(always)]
 pub const fn any_of(address: &Address) -> Address {
     match unmapped(address) {
-        Some(_) => mapped([0; 4]),
-        None => [0; 16],
+        Some(_) => mapped(0),
+        None => [0; 4],
     }
 }
 
 /// Where a front end listens; the key of `FRONTENDS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(C, align(4))]
+#[repr(C)]
 pub struct FrontendKey {
     /// The listening socket's own address, so the unspecified one where it listens on every address of its family.
     pub address: Address,
@@ -74,6 +96,10 @@ mod tests {
 
     #[test]
     fn addresses_keep_their_family() {
+        assert_eq!(
+            address("1.2.3.4".parse().unwrap()).map(u32::to_ne_bytes)[2..],
+            [[0, 0, 255, 255], [1, 2, 3, 4]]
+        );
         for text in ["0.0.0.0", "192.0.2.7", "255.255.255.255", "::", "2001:db8::1", "::1"] {
             let given: IpAddr = text.parse().unwrap();
             assert_eq!(ip(address(given)), given);

@@ -10,6 +10,9 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")
 )]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod decide;
 pub mod flow;
 pub mod key;

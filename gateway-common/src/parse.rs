@@ -5,7 +5,7 @@
 //! own stack and user space look at it again. Headers are Ethernet with up to two VLAN tags (IEEE 802.1Q), IPv4 with
 //! options (RFC 791), IPv6 with extension headers (RFC 8200 §4), TCP (RFC 9293 §3.1).
 
-use crate::key::{Address, mapped};
+use crate::key::{Address, mapped, words};
 
 /// The bytes of a packet, as far as they can be read.
 pub trait Packet {
@@ -70,8 +70,6 @@ pub struct Segment {
     pub window: u16,
     /// Offset of the payload.
     pub payload_at: usize,
-    /// Whether there is any.
-    pub has_payload: bool,
 }
 
 /// The sender has no more to send.
@@ -88,6 +86,22 @@ impl Segment {
     #[inline(always)]
     pub const fn opens(&self) -> bool {
         self.flags & (SYN | ACK | RST | FIN) == SYN
+    }
+
+    /// How much payload there is, in a packet of `packet_bytes` altogether.
+    #[inline(always)]
+    pub const fn payload_bytes(&self, ip: &Ip, packet_bytes: usize) -> usize {
+        let end = if ip.end < packet_bytes { ip.end } else { packet_bytes };
+        end.saturating_sub(self.payload_at)
+    }
+}
+
+impl Ip {
+    /// Bytes from the IP header on, in a packet of `packet_bytes` altogether, without what Ethernet pads.
+    #[inline(always)]
+    pub const fn bytes(&self, packet_bytes: usize) -> usize {
+        let end = if self.end < packet_bytes { self.end } else { packet_bytes };
+        end.saturating_sub(self.at)
     }
 }
 
@@ -106,7 +120,8 @@ const TCP_BYTES: usize = 20;
 #[inline(always)]
 pub fn ip<P: Packet + ?Sized>(packet: &P, link: Link) -> Result<Ip, Skip> {
     match link {
-        Link::Ip => match packet.at::<1>(0).ok_or(Skip::Unreadable)?[0] >> 4 {
+        // Two bytes for one: of a comparison with the very first byte the verifier learns nothing.
+        Link::Ip => match packet.at::<2>(0).ok_or(Skip::Unreadable)?[0] >> 4 {
             4 => ipv4(packet, 0),
             6 => ipv6(packet, 0),
             _ => Err(Skip::Other),
@@ -147,8 +162,8 @@ fn ipv4<P: Packet + ?Sized>(packet: &P, at: usize) -> Result<Ip, Skip> {
         return Err(Skip::Other);
     }
     Ok(Ip {
-        source: mapped([header[12], header[13], header[14], header[15]]),
-        destination: mapped([header[16], header[17], header[18], header[19]]),
+        source: mapped(u32::from_ne_bytes([header[12], header[13], header[14], header[15]])),
+        destination: mapped(u32::from_ne_bytes([header[16], header[17], header[18], header[19]])),
         at,
         tcp_at: at + header_bytes,
         end: if total == 0 { usize::MAX } else { at + total },
@@ -163,8 +178,8 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, at: usize) -> Result<Ip, Skip> {
     if header[0] >> 4 != 6 {
         return Err(Skip::Unreadable);
     }
-    let source = packet.at(at + 8).ok_or(Skip::Unreadable)?;
-    let destination = packet.at(at + 24).ok_or(Skip::Unreadable)?;
+    let source = words(packet.at(at + 8).ok_or(Skip::Unreadable)?);
+    let destination = words(packet.at(at + 24).ok_or(Skip::Unreadable)?);
     let payload = usize::from(u16::from_be_bytes([header[4], header[5]]));
     let mut next = header[6];
     let mut tcp_at = at + 40;
@@ -172,26 +187,16 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, at: usize) -> Result<Ip, Skip> {
         if next == TCP {
             break;
         }
-        let [following, length] = match next {
-            HOP_BY_HOP | ROUTING | DESTINATION | AUTHENTICATION => {
-                packet.at(tcp_at).ok_or(Skip::Unreadable)?
-            }
-            FRAGMENT => {
-                // A fragment of all there is (RFC 6946) is the whole packet.
-                let [following, _, high, low] = packet.at(tcp_at).ok_or(Skip::Unreadable)?;
-                if u16::from_be_bytes([high, low]) & 0xfff9 != 0 {
-                    return Err(Skip::Fragment);
-                }
-                [following, 0]
-            }
+        match next {
+            // Some kinds fewer than there are, since the verifier walks every sequence of them: an authentication
+            // header (RFC 4302) is the stack's to check first.
+            HOP_BY_HOP | ROUTING | DESTINATION => {}
+            // One that says it is the only one (RFC 6946) too.
+            FRAGMENT => return Err(Skip::Fragment),
             _ => return Err(Skip::Other),
-        };
-        // The authentication header counts in fours and less two (RFC 4302 §2.2), the others in eights and less one.
-        tcp_at += if next == AUTHENTICATION {
-            (usize::from(length) + 2) * 4
-        } else {
-            (usize::from(length) + 1) * 8
-        };
+        }
+        let [following, length]: [u8; 2] = packet.at(tcp_at).ok_or(Skip::Unreadable)?;
+        tcp_at += (usize::from(length) + 1) * 8;
         next = following;
     }
     match next {
@@ -202,7 +207,8 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, at: usize) -> Result<Ip, Skip> {
             tcp_at,
             end: if payload == 0 { usize::MAX } else { at + 40 + payload },
         }),
-        HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION | AUTHENTICATION => Err(Skip::Unreadable),
+        HOP_BY_HOP | ROUTING | DESTINATION => Err(Skip::Unreadable),
+        FRAGMENT => Err(Skip::Fragment),
         _ => Err(Skip::Other),
     }
 }
@@ -210,7 +216,6 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, at: usize) -> Result<Ip, Skip> {
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 
 /// The receiver's port alone: by it most packets are let go before more is read.
@@ -241,7 +246,6 @@ pub fn segment<P: Packet + ?Sized>(packet: &P, ip: &Ip) -> Result<Segment, Skip>
         flags: header[13],
         window: u16::from_be_bytes([header[14], header[15]]),
         payload_at,
-        has_payload: payload_at < ip.end && packet.at::<1>(payload_at).is_some(),
     })
 }
 
@@ -294,11 +298,11 @@ impl Opening {
     }
 }
 
-/// Looks at the first bytes of the first payload.
+/// Looks at the first bytes of the first payload; None where there are fewer.
 #[inline(always)]
-pub fn opening<P: Packet + ?Sized>(packet: &P, payload_at: usize) -> Opening {
-    let Some(six) = packet.at::<6>(payload_at) else { return Opening::Short };
-    match six {
+pub const fn opening(first: Option<[u8; 6]>) -> Opening {
+    let Some(first) = first else { return Opening::Short };
+    match first {
         [0x16, 0x03, 0..=4, _, _, 0x01] => Opening::ClientHello,
         [b'P', b'R', b'O', b'X', b'Y', b' '] | [0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d] => Opening::Proxy,
         [b'G', b'E', b'T', b' ', ..]

@@ -10,6 +10,7 @@ mod codes;
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod datapath;
 pub mod http;
 pub mod listener;
 pub mod model;

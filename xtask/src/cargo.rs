@@ -26,6 +26,14 @@ pub(crate) fn command<const N: usize>(args: [&str; N]) -> Command {
 /// # Errors
 /// When cargo cannot say where its target directory is.
 pub(crate) fn yett() -> Result<PathBuf> {
+    Ok(target()?.join("debug/yett"))
+}
+
+/// Cargo's target directory.
+///
+/// # Errors
+/// When cargo cannot say where it is.
+pub(crate) fn target() -> Result<PathBuf> {
     let told = command(["metadata", "--no-deps", "--format-version=1", "--locked"])
         .output()
         .context("asking cargo for its target directory")?;
@@ -37,5 +45,5 @@ pub(crate) fn yett() -> Result<PathBuf> {
     let metadata: serde_json::Value =
         serde_json::from_slice(&told.stdout).context("reading cargo metadata")?;
     let target = metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
-    Ok(Path::new(target).join("debug/yett"))
+    Ok(PathBuf::from(target))
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::libtest::Count;
 use crate::stage::{Stages, call};
-use crate::{cargo, test, tidy, tools};
+use crate::{cargo, ebpf, test, tidy, tools};
 
 /// Runs every stage and closes like `cargo xtask test`.
 ///
@@ -18,11 +18,17 @@ pub(crate) fn run() -> Result<ExitCode> {
     stages.run("fmt", || call(&mut cargo::command(["fmt", "--all", "--check"])));
     stages.run("tidy", tidy::check);
     stages.run("deny", deny);
+    let checked = stages.run("ebpf", ebpf::check);
     stages.run("clippy", || {
         let flags = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
         call(&mut cargo::command(flags))
     });
-    let count = if stages.failed() == 0 { test::stages_of_test(&mut stages, &[]) } else { Count::default() };
+    let object = match &checked {
+        Some(ebpf::Checked::Fresh(object)) => Some(object.as_path()),
+        _ => None,
+    };
+    let count =
+        if stages.failed() == 0 { test::stages_of_test(&mut stages, &[], object) } else { Count::default() };
     Ok(test::close(&stages, &count))
 }
 

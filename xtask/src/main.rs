@@ -12,6 +12,7 @@ mod ci;
 mod demo;
 #[cfg(test)]
 mod docs;
+mod ebpf;
 mod libtest;
 mod stage;
 mod test;
@@ -49,7 +50,12 @@ enum Command {
     },
     /// Check import directions, purity, unsafe, lint exceptions and the like
     Tidy,
-    /// Everything continuous integration checks: fmt, tidy, cargo-deny, clippy, tests
+    /// The kernel programs: build them, or check that the committed object is what the sources give
+    Ebpf {
+        #[command(subcommand)]
+        command: ebpf::Command,
+    },
+    /// Everything continuous integration checks: fmt, tidy, cargo-deny, the kernel object, clippy, tests
     Ci,
 }
 
@@ -58,6 +64,7 @@ fn main() -> ExitCode {
         Command::Demo { once, args } => demo::run(once, &args),
         Command::Test { args } => test::run(&args),
         Command::Tidy => tidy::run(),
+        Command::Ebpf { command } => ebpf::run(&command),
         Command::Ci => ci::run(),
     };
     done.unwrap_or_else(|error| {

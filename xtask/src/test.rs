@@ -1,6 +1,7 @@
 //! `cargo xtask test`: builds everything, runs every test against the `yett` just built, and closes with one plain line.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Mutex, PoisonError};
 
@@ -22,23 +23,27 @@ const TESTS_MINUTES_MAX: u32 = 35;
 /// None of its own: a failed stage becomes the exit code.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     let mut stages = Stages::default();
-    let count = stages_of_test(&mut stages, args);
+    let count = stages_of_test(&mut stages, args, None);
     Ok(close(&stages, &count))
 }
 
-/// Runs the stages tools, build and test; used by `ci` too.
-pub(crate) fn stages_of_test(stages: &mut Stages, args: &[String]) -> Count {
+/// Runs the stages tools, build and test; used by `ci` too, which may have another kernel object to embed and test
+/// than the committed one.
+pub(crate) fn stages_of_test(stages: &mut Stages, args: &[String], object: Option<&Path>) -> Count {
     let ready = stages.run("tools", || tools::ensure(tools::TESTS)).is_some()
         // Binaries and tests in one build: the same features, and nothing left to compile once tests run.
         && stages
-            .run("build", || call(&mut cargo::command(["build", "--workspace", "--all-targets", "--locked"])))
+            .run("build", || {
+                let mut build = cargo::command(["build", "--workspace", "--all-targets", "--locked"]);
+                call(build.envs(object.map(|object| (OBJECT, object))))
+            })
             .is_some();
     if !ready {
         return Count::default();
     }
     let mut count = Count::default();
     stages.run("test", || {
-        count = run_tests(args)?;
+        count = run_tests(args, object)?;
         verdict(&count, in_ci())
     });
     count
@@ -59,12 +64,16 @@ pub(crate) fn close(stages: &Stages, count: &Count) -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run_tests(args: &[String]) -> Result<Count> {
+/// The variable by which the build and the tests learn of another kernel object.
+const OBJECT: &str = "YETT_EBPF_OBJECT";
+
+fn run_tests(args: &[String], object: Option<&Path>) -> Result<Count> {
     let tests = cargo::command(["test", "--workspace", "--locked", "--no-fail-fast"]);
     let mut command = if in_ci() { limited(&tests) } else { tests };
     // Shown output is where a skipped test says so; `libtest` keeps it to itself otherwise.
     command.args(args).args((!args.iter().any(|arg| arg == "--")).then_some("--")).arg("--show-output");
     command.env("TESTED_YETT", cargo::yett()?).env("CARGO_TERM_COLOR", "never");
+    command.envs(object.map(|object| (OBJECT, object)));
     let mut child =
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("starting cargo test")?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
@@ -116,7 +125,8 @@ fn verdict(count: &Count, in_ci: bool) -> Result<()> {
     Ok(())
 }
 
-fn in_ci() -> bool {
+/// Whether this is continuous integration, where nothing may be skipped.
+pub(crate) fn in_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
 }
 

@@ -88,7 +88,10 @@ pub(crate) fn cargo_deny() -> Result<PathBuf> {
 }
 
 /// `~/.cache/yett`, or where XDG_CACHE_HOME says.
-fn cache() -> Result<PathBuf> {
+///
+/// # Errors
+/// When there is no home directory.
+pub(crate) fn cache() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME") {
         Some(base) => PathBuf::from(base),
         None => Path::new(&std::env::var_os("HOME").context("HOME is not set")?).join(".cache"),
@@ -115,12 +118,16 @@ fn on_path(program: &str) -> bool {
 }
 
 /// Whether this is a Debian where we are root.
-fn can_install() -> bool {
+pub(crate) fn can_install() -> bool {
     let root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
     root && on_path("apt-get")
 }
 
-fn install(packages: &[&str]) -> Result<()> {
+/// Installs Debian packages, without what they only recommend.
+///
+/// # Errors
+/// When apt-get cannot.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
     let _no_services = NoServices::begin();
     let apt =
         |args: &[&str]| call(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(args));
