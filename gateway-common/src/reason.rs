@@ -136,6 +136,10 @@ reasons! {
     ClientClosed = 192, "client_closed", 0, "The client closed before the answer was complete";
     /// The backend's body broke off after the head was sent.
     UpstreamBodyCut = 193, "upstream_body_cut", 0, "The backend's body broke off";
+    /// A connection that had left HTTP (WebSocket, say) carried nothing for too long.
+    TunnelIdle = 194, "tunnel_idle", 0, "Nothing moved on the upgraded connection for too long";
+    /// The process ended before the connection did.
+    CutOff = 195, "cut_off", 0, "The gateway ended before the connection did";
 }
 
 impl core::fmt::Display for Reason {

@@ -109,6 +109,8 @@ pub struct Limits {
     pub request_body_timeout: Span,
     /// How long a client may take to accept the next piece of an answer.
     pub response_stall_timeout: Span,
+    /// How long a connection that has left HTTP (WebSocket) may carry nothing in either direction. 0: for ever.
+    pub tunnel_idle_timeout: Span,
     /// How long a connection that is to end may go on without a request.
     pub close_timeout: Span,
     /// Requests at once on one HTTP/2 connection.
@@ -202,6 +204,7 @@ impl Default for Limits {
             request_fields_max: 100,
             request_body_timeout: Span::seconds(30),
             response_stall_timeout: Span::seconds(60),
+            tunnel_idle_timeout: Span::seconds(300),
             close_timeout: Span::seconds(5),
             http2_streams_max: 128,
             http2_stream_window_bytes: 256 * 1024,

@@ -21,13 +21,16 @@ pub mod metrics;
 pub mod node;
 pub mod pki;
 pub mod ports;
+pub mod raw;
 pub mod scene;
 pub mod tools;
 pub mod wait;
+pub mod websocket;
 
 pub use backend::Backend;
 pub use client::{Answer, Bridge, Curl, Http, OpenSsl, Tls};
 pub use manifests::Site;
 pub use node::Node;
 pub use pki::{Ca, Identity};
+pub use raw::{Raw, Wire};
 pub use scene::Scene;

@@ -141,6 +141,7 @@ fn http_limits(limits: &settings::Limits) -> Limits {
         http2_pending_resets_max: limits.http2_pending_resets_max,
         http2_ping_interval: limits.http2_ping_interval.0,
         http2_ping_timeout: limits.http2_ping_timeout.0,
+        tunnel_idle_timeout: limits.tunnel_idle_timeout.0,
         close_timeout: limits.close_timeout.0,
     }
 }

@@ -207,7 +207,8 @@ impl Upload {
 #[derive(Debug)]
 pub struct ResponseBody {
     content: Content,
-    outcome: Outcome,
+    /// `None`: with the answer the connection leaves HTTP, and the tunnel owns the outcome.
+    outcome: Option<Outcome>,
 }
 
 #[derive(Debug)]
@@ -302,7 +303,12 @@ pub enum RelayError {
 impl ResponseBody {
     /// An answer of our own; empty: none.
     pub fn whole(bytes: Bytes, outcome: Outcome, held: Held) -> Self {
-        Self { content: Content::Whole(bytes, held), outcome }
+        Self { content: Content::Whole(bytes, held), outcome: Some(outcome) }
+    }
+
+    /// None, and nothing of HTTP behind it.
+    pub fn switched(held: Held) -> Self {
+        Self { content: Content::Whole(Bytes::new(), held), outcome: None }
     }
 
     /// The backend's answer, cut off at the deadline.
@@ -323,7 +329,7 @@ impl ResponseBody {
             held: RefCell::new(Some(held)),
         });
         activity.watch(&relay);
-        Self { content: Content::Relayed(relay), outcome }
+        Self { content: Content::Relayed(relay), outcome: Some(outcome) }
     }
 }
 
@@ -340,16 +346,17 @@ impl Body for ResponseBody {
             Content::Whole(bytes, _) => (!bytes.is_empty()).then(|| Ok(Frame::data(std::mem::take(bytes)))),
             Content::Relayed(relay) => ready!(relay.poll_frame(cx)),
         };
+        let Some(outcome) = &mut this.outcome else { return Poll::Ready(frame) };
         match &mut frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    this.outcome.sent(data.len());
+                    outcome.sent(data.len());
                 } else if let Some(trailers) = frame.trailers_mut() {
                     headers::trailers_to_client(trailers);
                 }
             }
-            Some(Err(RelayError::Upstream(_))) => this.outcome.refuse(Reason::UpstreamBodyCut),
-            Some(Err(RelayError::Deadline)) => this.outcome.refuse(Reason::UpstreamTimeout),
+            Some(Err(RelayError::Upstream(_))) => outcome.refuse(Reason::UpstreamBodyCut),
+            Some(Err(RelayError::Deadline)) => outcome.refuse(Reason::UpstreamTimeout),
             Some(Err(RelayError::Stalled)) | None => {}
         }
         Poll::Ready(frame)
@@ -375,8 +382,10 @@ impl Body for ResponseBody {
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         // What is at its end need not have been asked for it.
-        if self.is_end_stream() {
-            self.outcome.complete();
+        if self.is_end_stream()
+            && let Some(outcome) = &mut self.outcome
+        {
+            outcome.complete();
         }
         if let Content::Relayed(relay) = &self.content {
             relay.activity.unwatch(relay);

@@ -25,6 +25,8 @@ use super::guard;
 use super::headers::{self, Told};
 use super::redirect;
 use super::serve::{Connection, Held};
+use super::tunnel::Tunnel;
+use super::upgrade;
 use crate::model::{BackendProtocol, Filter, Protocol, Reason, Refusal};
 use crate::route::{Asked, Found};
 use crate::runtime::unix_now;
@@ -32,7 +34,7 @@ use crate::snapshot::{ServedAction, ServedBackend, ServedFrontend, ServedListene
 use crate::telemetry::{CheckPhase, CheckResult, Limit, Outcome};
 use crate::tls::revocation::gate::{Admitted, admit};
 use crate::tls::{Credential, TrustDomain};
-use crate::upstream::{Lease, Upstream, UpstreamBody, UpstreamError, pick};
+use crate::upstream::{Exchanged, Lease, Switched, Upstream, UpstreamBody, UpstreamError, pick};
 
 /// A request that is not answered by a backend.
 struct Refused {
@@ -69,6 +71,8 @@ struct Descent<'a> {
 enum Answer {
     Ours(Response<Bytes>),
     Backend(Response<UpstreamBody<RequestBody>>, Option<Instant>),
+    /// There is no body: the connection leaves HTTP.
+    Switched(Response<()>, Switched<RequestBody>),
 }
 
 /// Answers a request. Every way out goes through here, and the answer's body carries the outcome on.
@@ -109,6 +113,9 @@ pub(super) async fn forward(
         // What is left of an unread body would be taken for the next request.
         Answer::Ours(form.refuse(&refused.refusal, refused.last || unread))
     });
+    if !matches!(answer, Answer::Switched(..)) {
+        connection.intake.answered();
+    }
     descent.finish(answer, held)
 }
 
@@ -200,6 +207,9 @@ impl Descent<'_> {
     ) -> Result<Answer, Refused> {
         let server = &self.connection.server;
         let is_head = head.method == Method::HEAD;
+        let asked = (upstream.protocol() == BackendProtocol::Http1 && self.progress.is_none())
+            .then(|| upgrade::asked(&head))
+            .flatten();
         let mut lease = server.pool.lease(admitted, upstream).map_err(|error| error.reason())?;
         self.tell(&mut head.headers, admitted, authority, upstream.protocol());
         edit_request(&mut head.headers, &rule.filters);
@@ -208,11 +218,12 @@ impl Descent<'_> {
 
         let length = body.size_hint().exact().filter(|_| head.headers.contains_key(CONTENT_LENGTH));
         headers::frame(&mut head.headers, length);
+        if let Some(protocol) = asked {
+            upgrade::ask(&mut head.headers, protocol);
+        }
         let progress = self.progress.clone();
         self.outcome.attempt(upstream.metrics(), lease.endpoint());
 
-        // WebSocket and other upgrades: a rule that allows one leaves here for `upgrade`, before `upgrade` and
-        // `connection` are stripped. Until then such a request goes on as the plain request that it also is.
         let sent = Instant::now();
         let deadline = deadline(self.began, rule.request_timeout);
         let limit = earlier(deadline, self::deadline(sent, rule.backend_timeout));
@@ -230,15 +241,23 @@ impl Descent<'_> {
             server.telemetry.metrics.limit_hit(hit);
             return Err(Reason::UpstreamTimeout.into());
         };
-        let mut response = answered.map_err(|error| self.failed(&error))?;
+        let exchanged = answered.map_err(|error| self.failed(&error))?;
         self.outcome.upstream_answered(sent.elapsed());
-
+        let edit = |headers: &mut HeaderMap| {
+            edit_response(headers, &backend.filters);
+            edit_response(headers, &rule.filters);
+        };
+        let mut response = match exchanged {
+            Exchanged::Answered(response) => response,
+            Exchanged::Switched(headers, switched) => {
+                return Ok(Answer::Switched(upgrade::switched(headers, edit), switched));
+            }
+        };
         let length_is_known = is_head
             || response.status() == StatusCode::NOT_MODIFIED
             || response.body().size_hint().exact().is_some();
         headers::to_client(response.headers_mut(), length_is_known);
-        edit_response(response.headers_mut(), &backend.filters);
-        edit_response(response.headers_mut(), &rule.filters);
+        edit(response.headers_mut());
         Ok(Answer::Backend(response, deadline))
     }
 
@@ -303,6 +322,11 @@ impl Descent<'_> {
                 // hyper's client notes the backend's; what goes to the client is for the server side to say.
                 *response.version_mut() = Version::default();
                 response.map(|body| ResponseBody::relayed(body, deadline, outcome, held))
+            }
+            Answer::Switched(response, switched) => {
+                outcome.answered(response.status());
+                self.connection.tunnel.replace(Some(Box::new(Tunnel::new(switched, outcome))));
+                response.map(|()| ResponseBody::switched(held))
             }
         }
     }

@@ -57,8 +57,8 @@ enum Place {
     /// The line end behind a chunk.
     ChunkEnd(Chunks),
     Trailers(Trailers),
-    /// Whatever the parties have agreed on: no longer HTTP/1.1.
-    Open,
+    /// Behind a request to leave HTTP: what the next byte belongs to is for its answer to say.
+    Asked,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -118,9 +118,16 @@ impl Framer {
         matches!(self.place, Place::Head(_))
     }
 
-    /// From here on everything passes: the connection has been handed to another protocol.
-    pub fn open(&mut self) {
-        self.place = Place::Open;
+    /// Whether the last request asks to leave HTTP. Nothing behind it passes, or is looked at, before its answer is known.
+    pub fn waits(&self) -> bool {
+        matches!(self.place, Place::Asked)
+    }
+
+    /// That request has been answered like any other: what follows it is the next one.
+    pub fn resume(&mut self) {
+        if self.waits() {
+            self.place = Place::Head(Head::default());
+        }
     }
 
     /// A well-formed request in the place of the one whose head is at fault: what of it was sound, for the log.
@@ -145,6 +152,7 @@ impl Framer {
                 self.heads += 1;
                 self.place = match body {
                     Length::Known(0) => Place::Head(Head::default()),
+                    Length::Asked => Place::Asked,
                     Length::Known(left) => Place::Body(left),
                     Length::Chunked => Place::ChunkLine(Chunks::default()),
                 };
@@ -197,7 +205,7 @@ impl Framer {
                 }
                 Ok(length)
             }
-            Place::Open => Ok(bytes.len()),
+            Place::Asked => Ok(0),
         }
     }
 }

@@ -6,13 +6,16 @@
 //! a well-formed one in its place, and the service asks [`Intake`] by the request's number whether to answer it with
 //! the fault. That number is counted on both sides of hyper and never travels, so that no client can forge it. A fault
 //! in a body breaks the body off; whoever reads it finds the fault in the error.
+//!
+//! Behind a request to leave HTTP nothing goes on until the service says that it was answered like any other. If it was
+//! not, hyper is done, and what has come behind it is still here for the other protocol.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -25,12 +28,19 @@ use crate::telemetry::Limit;
 /// byte by byte would have it copied each time.
 const KEPT_IN_PLACE_BYTES_MAX: usize = 1024;
 
+/// So much is taken from a client that sends on before it knows whether it has left HTTP, and one more read.
+const EARLY_BYTES_MAX: usize = 16 * 1024;
+
 /// What the guard and the service tell each other.
 #[derive(Debug)]
 pub(super) struct Intake {
     activity: Rc<Activity>,
     /// Requests that the service has seen.
     seen: Cell<u64>,
+    /// Up to this one all have been answered, and not with 101.
+    answered: Cell<u64>,
+    /// Whoever waits for that to change.
+    waiting: RefCell<Option<Waker>>,
     /// The request that is refused, by its number from 1. Nothing comes after it.
     refused: Cell<Option<(u64, Fault)>>,
     /// Whether a head has begun and not come to its end.
@@ -43,6 +53,8 @@ impl Intake {
         Self {
             activity,
             seen: Cell::new(0),
+            answered: Cell::new(0),
+            waiting: RefCell::new(None),
             refused: Cell::new(None),
             in_head: Cell::new(false),
             timed_out: Cell::new(false),
@@ -55,6 +67,14 @@ impl Intake {
         let number = self.seen.get() + 1;
         self.seen.set(number);
         self.refused.get().filter(|(refused, _)| *refused == number).map(|(_, fault)| fault)
+    }
+
+    /// The request that was taken last stays within HTTP: what follows it is the next one.
+    pub(super) fn answered(&self) {
+        self.answered.set(self.seen.get());
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
     }
 
     /// A head has had its time: at its next read the guard refuses it. `false`: there is none under way.
@@ -94,6 +114,11 @@ pub(super) struct Guard<I> {
 impl<I> Guard<I> {
     pub(super) fn new(io: I, framer: Framer, intake: Rc<Intake>) -> Self {
         Self { io, framer, intake, kept: BytesMut::new(), ready: 0, broken: None, shut: false }
+    }
+
+    /// The stream beneath, and what came behind a request to leave HTTP.
+    pub(super) fn into_parts(self) -> (I, BytesMut) {
+        (self.io, self.kept)
     }
 
     /// Gives out what was kept back.
@@ -157,17 +182,27 @@ impl<I: AsyncRead + Unpin> Guard<I> {
 
     /// Reads to what is kept; the reader's buffer serves to read with. `true`: the stream has ended.
     fn poll_aside(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
+        let ended = ready!(self.poll_keep(cx, buffer))?;
+        if !ended {
+            self.look_at_kept();
+        }
+        Poll::Ready(Ok(ended))
+    }
+
+    /// The same without a look at it.
+    fn poll_keep(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
         let start = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
-        if buffer.filled().len() == start {
-            return Poll::Ready(Ok(true));
-        }
+        let ended = buffer.filled().len() == start;
         self.kept.extend_from_slice(&buffer.filled()[start..]);
         buffer.set_filled(start);
+        Poll::Ready(Ok(ended))
+    }
+
+    fn look_at_kept(&mut self) {
         let advance = self.framer.advance(&self.kept);
         self.ready = advance.passed;
         self.conclude(advance.fault);
-        Poll::Ready(Ok(false))
     }
 }
 
@@ -196,6 +231,21 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guard<I> {
             }
             if this.intake.timed_out.take() {
                 this.refuse(Fault::HeadTimeout);
+                continue;
+            }
+            if this.framer.waits() {
+                if this.intake.answered.get() >= this.framer.heads() {
+                    this.framer.resume();
+                    this.look_at_kept();
+                    continue;
+                }
+                this.intake.waiting.replace(Some(cx.waker().clone()));
+                if this.kept.len() >= EARLY_BYTES_MAX {
+                    return Poll::Pending;
+                }
+                if ready!(this.poll_keep(cx, buffer))? {
+                    return Poll::Ready(Ok(()));
+                }
                 continue;
             }
             // Place for more than what was kept, or nothing would ever be read.

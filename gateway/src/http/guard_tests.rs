@@ -87,6 +87,7 @@ fn served(pieces: &[&[u8]]) -> (Vec<Seen>, Option<Result<(), String>>) {
             Some(fault) => Seen::Refused(fault),
             None => see(request).await,
         };
+        intake.answered();
         let mut response = Response::new(Empty::<Bytes>::new());
         if matches!(what, Seen::Refused(_)) {
             response.headers_mut().insert("connection", http::HeaderValue::from_static("close"));

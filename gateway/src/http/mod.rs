@@ -1,7 +1,7 @@
 //! The downstream side of HTTP: from a request to its answer.
 //!
 //! In come a client's stream, in clear or behind TLS, and what its handshake showed; [`serve`] speaks HTTP/1.1 or
-//! HTTP/2 on it until it ends. Each request goes down [`forward`] once: one snapshot, the gate, the rule, the backend,
+//! HTTP/2 on it until it ends, or both ends agree on something else ([`tunnel`]). Each request goes down [`forward`] once: one snapshot, the gate, the rule, the backend,
 //! and back. Sockets, TLS, path validation, revocation data and connections to backends belong to others.
 
 use std::time::Duration;
@@ -15,10 +15,13 @@ mod guard;
 pub mod headers;
 pub mod redirect;
 pub mod serve;
+pub mod tunnel;
+mod upgrade;
 mod watch;
 
 pub use body::{RequestBody, ResponseBody};
 pub use serve::{Client, Server, Wire, serve};
+pub use tunnel::HalfClose;
 
 /// A worker's connections to backends.
 pub type Pool = crate::upstream::Pool<RequestBody>;
@@ -57,6 +60,8 @@ pub struct Limits {
     pub http2_ping_interval: Duration,
     /// How long it may take to say so.
     pub http2_ping_timeout: Duration,
+    /// How long a connection that has left HTTP may carry nothing in either direction; zero: for ever.
+    pub tunnel_idle_timeout: Duration,
     /// How long a connection that is to end may go on without a request.
     pub close_timeout: Duration,
 }
@@ -79,6 +84,7 @@ impl Default for Limits {
             http2_pending_resets_max: 20,
             http2_ping_interval: Duration::from_secs(60),
             http2_ping_timeout: Duration::from_secs(20),
+            tunnel_idle_timeout: Duration::from_secs(300),
             close_timeout: Duration::from_secs(5),
         }
     }

@@ -1,6 +1,6 @@
 //! A client's connection from its first byte of HTTP to its end.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
@@ -20,13 +20,14 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::forward::forward;
 use super::frame::{self, Framer};
 use super::guard::{Guard, Intake};
+use super::tunnel::{HalfClose, Tunnel};
 use super::watch::{Activity, Watched};
 use super::{Limits, Pool};
 use crate::model::{FrontendId, Identity, Reason};
@@ -106,6 +107,8 @@ pub(super) struct Connection {
     activity: Rc<Activity>,
     /// What the guard of an HTTP/1.1 connection has to say.
     pub(super) intake: Rc<Intake>,
+    /// What the connection goes on with when HTTP is done with it.
+    pub(super) tunnel: RefCell<Option<Box<Tunnel>>>,
     ending: Cell<bool>,
     /// Whether the gate has refused its client.
     is_refused: Cell<bool>,
@@ -129,6 +132,7 @@ impl Connection {
             peer_is_trusted: server.trusts(address),
             intake: Rc::new(Intake::new(Rc::clone(&activity))),
             activity,
+            tunnel: RefCell::new(None),
             client_cert: OnceCell::new(),
             ending: Cell::new(false),
             is_refused: Cell::new(false),
@@ -157,6 +161,11 @@ impl Connection {
         if !self.is_refused.replace(true) {
             listener.closed_as_revoked();
         }
+    }
+
+    /// Whether the last answer is a 101.
+    fn switches(&self) -> bool {
+        self.tunnel.borrow().is_some()
     }
 
     fn end(&self) {
@@ -192,7 +201,7 @@ impl Drop for Held {
 /// (`connection: close`, GOAWAY); when stopping begins nothing is finished.
 pub async fn serve<I>(server: Rc<Server>, client: Client, io: I, drained: Drained)
 where
-    I: AsyncRead + AsyncWrite + Unpin + 'static,
+    I: HalfClose + 'static,
 {
     let mut stopped = drained.clone();
     tokio::select! {
@@ -204,7 +213,7 @@ where
 
 async fn serve_until_stopped<I>(server: Rc<Server>, client: Client, mut io: I, mut drained: Drained)
 where
-    I: AsyncRead + AsyncWrite + Unpin + 'static,
+    I: HalfClose + 'static,
 {
     let connection = Connection::new(server, client);
     let limits = &connection.server.limits;
@@ -245,18 +254,48 @@ where
         drive(&connection, drained, http2, http2::Connection::graceful_shutdown).await;
     } else {
         let io = Guard::new(io, framer(&connection), Rc::clone(&connection.intake));
-        let http1 = pin!(http1_builder(limits).serve_connection(TokioIo::new(io), service));
-        drive(&connection, drained, http1, http1::Connection::graceful_shutdown).await;
+        let mut http1 = http1_builder(limits).serve_connection(TokioIo::new(io), service);
+        let finish = http1::Connection::graceful_shutdown;
+        let is_done = drive(&connection, drained, Pin::new(&mut http1), finish).await;
+        // Taken in any case: a connection that broke off has no tunnel either.
+        let tunnel = connection.tunnel.take();
+        if is_done {
+            let http1::Parts { io, read_buf, .. } = http1.into_parts();
+            // On the heap: the longest of lives need not be everybody's size.
+            Box::pin(leave(&connection, io.into_inner(), read_buf, tunnel)).await;
+        }
     }
 }
 
-/// Polls a connection until it ends, and tells it when to.
+/// When hyper is done with a connection: on with the tunnel, or an end.
+async fn leave<I: HalfClose>(
+    connection: &Connection,
+    io: Guard<Watched<I>>,
+    unread: Bytes,
+    tunnel: Option<Box<Tunnel>>,
+) {
+    let limits = &connection.server.limits;
+    let (watched, early) = io.into_parts();
+    let (mut io, ahead) = watched.into_parts();
+    match tunnel {
+        Some(tunnel) => {
+            let early = BytesMut::from(&*[&unread[..], &early, &ahead].concat());
+            let metrics = &connection.server.telemetry.metrics;
+            tunnel.run(io, early, limits.tunnel_idle_timeout, metrics).await;
+        }
+        // hyper leaves this to others where a request asked to leave HTTP, whatever became of that; else it is done.
+        None => drop(timeout(limits.close_timeout, io.shutdown()).await),
+    }
+}
+
+/// Polls a connection until it ends, and tells it when to. Whether it came to its end and did not break off.
 async fn drive<C>(
     connection: &Connection,
     mut drained: Drained,
     mut http: Pin<&mut C>,
     finish: impl Fn(Pin<&mut C>),
-) where
+) -> bool
+where
     C: Future<Output = hyper::Result<()>>,
 {
     let metrics = &connection.server.telemetry.metrics;
@@ -276,7 +315,7 @@ async fn drive<C>(
         loop {
             tokio::select! {
                 biased;
-                ended = http.as_mut() => return ended,
+                ended = http.as_mut() => return ended.map(|()| true),
                 () = connection.end.notified(), if !finishing => {}
                 () = draining.as_mut(), if !finishing => {}
                 limit = overdue.as_mut() => {
@@ -287,7 +326,7 @@ async fn drive<C>(
                     let is_answered = is_head && connection.intake.time_out();
                     // To a client that has not said a word there is nothing to answer.
                     if finishing || (is_head && !is_answered) {
-                        return Ok(());
+                        return Ok(false);
                     }
                     overdue.set(connection.activity.overdue(stalled));
                     if is_answered {
@@ -297,17 +336,24 @@ async fn drive<C>(
             }
             finishing = true;
             connection.activity.close();
-            finish(http.as_mut());
+            // hyper would end without having written the answer that the tunnel begins with, and ends with it anyway.
+            if !connection.switches() {
+                finish(http.as_mut());
+            }
         }
     };
-    if let Err(error) = ended.await {
-        if let Some(reason) = reason(&error) {
-            connection.client.metrics.refused(reason);
+    match ended.await {
+        Ok(is_done) => is_done,
+        Err(error) => {
+            if let Some(reason) = reason(&error) {
+                connection.client.metrics.refused(reason);
+            }
+            if is_stalled(&error) {
+                metrics.limit_hit(Limit::ResponseStallTimeout);
+            }
+            tracing::debug!(connection = %connection.client.facts.id, %error, "a client's connection broke off");
+            false
         }
-        if is_stalled(&error) {
-            metrics.limit_hit(Limit::ResponseStallTimeout);
-        }
-        tracing::debug!(connection = %connection.client.facts.id, %error, "a client's connection broke off");
     }
 }
 

@@ -4,4 +4,5 @@ mod backends;
 mod connections;
 mod http1;
 mod http2;
+mod tunnels;
 mod world;

@@ -182,6 +182,11 @@ impl<I> Watched<I> {
         Self { io, ahead, activity, pause_max, pause: None }
     }
 
+    /// The stream beneath, and what has been read of it and not yet given out.
+    pub(super) fn into_parts(self) -> (I, Bytes) {
+        (self.io, self.ahead)
+    }
+
     fn watch<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.pause = None;

@@ -2,7 +2,8 @@
 //!
 //! `close(2)` on a socket with unread bytes sends RST, and a client that is still sending then loses the answer that
 //! it has not read yet. So shutting down means: end our side, go on reading and discarding for a while, then close.
-//! The stream sits beneath TLS and HTTP; both end with `poll_shutdown`, which is where it happens.
+//! The stream sits beneath TLS and HTTP; both end with `poll_shutdown`, which is where it happens. A connection that has
+//! left HTTP ends one direction at a time, and neither needs this.
 
 use std::cell::RefCell;
 use std::io;
@@ -14,6 +15,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::http::HalfClose;
 
 /// How long a closed connection is still read from.
 pub const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
@@ -27,6 +30,8 @@ pub type Heard = Rc<dyn Fn()>;
 pub struct ClientStream {
     tcp: TcpStream,
     state: State,
+    /// Whether shutting down means more than ending our side.
+    lingers: bool,
     heard: Rc<RefCell<Option<Heard>>>,
 }
 
@@ -51,7 +56,7 @@ impl ClientStream {
     /// Wraps an accepted stream; `heard` is called whenever bytes arrive, until the returned hearing is ended.
     pub fn new(tcp: TcpStream, heard: Option<Heard>) -> (Self, Hearing) {
         let heard = Rc::new(RefCell::new(heard));
-        (Self { tcp, state: State::Open, heard: heard.clone() }, Hearing(heard))
+        (Self { tcp, state: State::Open, lingers: true, heard: heard.clone() }, Hearing(heard))
     }
 
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -68,6 +73,12 @@ impl ClientStream {
                 Ok(()) | Err(_) => return Poll::Ready(()),
             }
         }
+    }
+}
+
+impl HalfClose for ClientStream {
+    fn half_close(&mut self) {
+        self.lingers = false;
     }
 }
 
@@ -112,6 +123,9 @@ impl AsyncWrite for ClientStream {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if matches!(self.state, State::Open) {
             ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
+            if !self.lingers {
+                return Poll::Ready(Ok(()));
+            }
             let until = Box::pin(sleep_until(Instant::now() + LINGER_TIME_MAX));
             self.state = State::Discarding { until, left: LINGER_BYTES_MAX };
         }

@@ -189,6 +189,8 @@ labels! {
         RequestTimeout = "request_timeout",
         /// Time for a client to take the next piece of its answer.
         ResponseStallTimeout = "response_stall_timeout",
+        /// Time in which nothing moves on a connection that has left HTTP.
+        TunnelIdleTimeout = "tunnel_idle_timeout",
         /// Streams of an HTTP/2 connection.
         Http2StreamsMax = "http2_streams_max",
         /// Streams reset before they were answered.

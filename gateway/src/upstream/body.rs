@@ -8,7 +8,6 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::endpoint::{Busy, RequestBody};
-use super::h1::exchange::Answer;
 use super::h1::frame::Fault;
 use super::h1::streaming::StreamError;
 use super::h1::{Connection, Streaming};
@@ -38,14 +37,13 @@ pub enum BodyError {
 }
 
 impl<B: RequestBody> UpstreamBody<B> {
-    pub(super) fn http1(answer: Answer<B>, busy: Busy<B>) -> Self {
-        Self(match answer {
-            Answer::Whole(bytes, connection) => {
-                give_back(&busy, connection);
-                Source::Whole(bytes)
-            }
-            Answer::Streaming(streaming) => Source::Http1(streaming, busy),
-        })
+    pub(super) fn whole(bytes: Bytes, connection: Option<Connection>, busy: &Busy<B>) -> Self {
+        give_back(busy, connection);
+        Self(Source::Whole(bytes))
+    }
+
+    pub(super) fn http1(streaming: Box<Streaming<B>>, busy: Busy<B>) -> Self {
+        Self(Source::Http1(streaming, busy))
     }
 
     pub(super) fn http2(incoming: Incoming, busy: Busy<B>) -> Self {

@@ -1,7 +1,7 @@
 //! The upstream side: endpoints, pools, exchanges.
 //!
-//! In come a backend of the snapshot and a request of an admitted client; out comes the backend's answer, or an
-//! [`UpstreamError`] with its reason. [`Pool::lease`] chooses an endpoint and [`Lease::exchange`] sends one request to
+//! In come a backend of the snapshot and a request of an admitted client; out comes the backend's answer, the
+//! connection itself where both agreed to leave HTTP, or an [`UpstreamError`] with its reason. [`Pool::lease`] chooses an endpoint and [`Lease::exchange`] sends one request to
 //! it: everything about connections stays behind these two. Which backend a request goes to, what is done to its
 //! headers and how long it may take is decided by `http`.
 
@@ -18,10 +18,12 @@ pub mod error;
 pub mod h1;
 pub mod pick;
 pub mod pool;
+pub mod switched;
 
 pub use body::UpstreamBody;
 pub use error::UpstreamError;
-pub use pool::{Lease, Limits, Pool};
+pub use pool::{Exchanged, Lease, Limits, Pool};
+pub use switched::Switched;
 
 /// A backend as the data plane sees it. A snapshot keeps the handle of the former one where nothing changed, and each
 /// worker keeps its pool under the handle's number.

@@ -7,15 +7,16 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep};
 
 use super::Upstream;
 use super::body::UpstreamBody;
 use super::endpoint::{Busy, EndpointPool, RequestBody};
 use super::error::UpstreamError;
-use super::h1::{self, Broken, Outgoing};
+use super::h1::{self, Answer, Broken, Outgoing};
 use super::pick::{self, Dice};
+use super::switched::Switched;
 use crate::model::{BackendKey, BackendProtocol, Endpoint};
 use crate::telemetry::BackendMetrics;
 use crate::tls::revocation::gate::Admitted;
@@ -93,6 +94,24 @@ pub struct Lease<B> {
     endpoint: Rc<EndpointPool<B>>,
     protocol: BackendProtocol,
     attempts: u32,
+}
+
+/// What a backend makes of a request.
+#[derive(Debug)]
+pub enum Exchanged<B> {
+    /// It answers.
+    Answered(Response<UpstreamBody<B>>),
+    /// It goes on with the protocol that the request's `upgrade` names; with the fields of its answer, 101.
+    Switched(HeaderMap, Switched<B>),
+}
+
+impl<B> Exchanged<B> {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Answered(response) => response.status(),
+            Self::Switched(..) => StatusCode::SWITCHING_PROTOCOLS,
+        }
+    }
 }
 
 impl<B> Pool<B> {
@@ -183,23 +202,21 @@ impl<B> Lease<B> {
 
 impl<B: RequestBody> Lease<B> {
     /// Sends the request and waits for the head of the answer. On HTTP/1.1 the request's target must be in
-    /// origin-form with a `host` field, on HTTP/2 it must have scheme and authority.
+    /// origin-form with a `host` field, on HTTP/2 it must have scheme and authority. Only a request whose client asks to
+    /// leave HTTP, and may, has an `upgrade` field.
     ///
     /// A request that met a connection which was being closed is sent once more, on a new one: if nothing of it had
     /// left, or if no byte of an answer had come, it is idempotent, and nothing of its body is gone. Dropping the future
     /// ends the exchange; the connection is not used again.
-    pub async fn exchange(
-        &mut self,
-        request: Request<B>,
-    ) -> Result<Response<UpstreamBody<B>>, UpstreamError> {
+    pub async fn exchange(&mut self, request: Request<B>) -> Result<Exchanged<B>, UpstreamError> {
         let began = Instant::now();
-        let answered = match self.protocol {
+        let exchanged = match self.protocol {
             BackendProtocol::Http1 => self.http1(request).await,
-            BackendProtocol::H2c => self.http2(request).await,
+            BackendProtocol::H2c => self.http2(request).await.map(Exchanged::Answered),
         };
         let metrics = &self.endpoint.metrics;
-        match &answered {
-            Ok(response) => metrics.exchange(response.status().as_u16(), began.elapsed()),
+        match &exchanged {
+            Ok(exchanged) => metrics.exchange(exchanged.status().as_u16(), began.elapsed()),
             Err(error) => {
                 metrics.exchange(0, began.elapsed());
                 if let UpstreamError::Connect { .. }
@@ -210,10 +227,10 @@ impl<B: RequestBody> Lease<B> {
                 }
             }
         }
-        answered
+        exchanged
     }
 
-    async fn http1(&mut self, request: Request<B>) -> Result<Response<UpstreamBody<B>>, UpstreamError> {
+    async fn http1(&mut self, request: Request<B>) -> Result<Exchanged<B>, UpstreamError> {
         let limits = self.endpoint.limits();
         let framing = h1::frame::Limits {
             head_bytes_max: limits.response_head_bytes_max,
@@ -240,12 +257,19 @@ impl<B: RequestBody> Lease<B> {
         }
     }
 
-    fn answered(&mut self, answered: h1::Answered<B>) -> Response<UpstreamBody<B>> {
+    fn answered(&mut self, answered: h1::Answered<B>) -> Exchanged<B> {
         let busy = self.busy.take().unwrap_or_else(|| Busy::at(&self.endpoint));
-        let mut response = Response::new(UpstreamBody::http1(answered.body, busy));
+        let body = match answered.body {
+            Answer::Whole(bytes, connection) => UpstreamBody::whole(bytes, connection, &busy),
+            Answer::Streaming(streaming) => UpstreamBody::http1(streaming, busy),
+            Answer::Switched(connection) => {
+                return Exchanged::Switched(answered.headers, Switched::new(connection, busy));
+            }
+        };
+        let mut response = Response::new(body);
         *response.status_mut() = answered.status;
         *response.headers_mut() = answered.headers;
-        response
+        Exchanged::Answered(response)
     }
 
     async fn http2(&mut self, mut request: Request<B>) -> Result<Response<UpstreamBody<B>>, UpstreamError> {

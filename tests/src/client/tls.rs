@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientSessionMemoryCache, ResolvesClientCert, Resumption, Tls12Resumption};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
@@ -37,6 +38,8 @@ pub struct Tls {
 /// A TLS connection whose client side of the handshake is done.
 pub struct Link {
     pub(super) stream: TlsStream<TcpStream>,
+    /// Read, and not given out.
+    ahead: BytesMut,
 }
 
 /// How an attempt ended.
@@ -147,7 +150,7 @@ impl Tls {
     /// What ended the handshake. With TLS 1.3 a client is done before the server has judged its
     /// certificate, so a refusal shows only at the first read.
     pub fn connect(&self, address: SocketAddr) -> Result<Link, Ended> {
-        block_on(self.dial(address)).map(|stream| Link { stream })
+        block_on(self.dial(address)).map(|stream| Link { stream, ahead: BytesMut::new() })
     }
 
     /// Shakes hands, beside the test.
@@ -219,6 +222,63 @@ impl Link {
                 Err(error) => Err(ended(&error)),
             }
         })
+    }
+
+    /// Sends bytes; whether they could be sent.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        block_on(async {
+            self.stream.write_all(bytes.as_ref()).await.is_ok() && self.stream.flush().await.is_ok()
+        })
+    }
+
+    /// Reads on until this has come; `None` if the connection ends before.
+    ///
+    /// # Panics
+    /// When nothing comes for too long.
+    pub fn until(&mut self, end: &str) -> Option<String> {
+        loop {
+            let found = self.ahead.windows(end.len()).position(|window| window == end.as_bytes());
+            if let Some(at) = found {
+                let text = self.ahead.split_to(at + end.len());
+                return Some(String::from_utf8_lossy(&text).into_owned());
+            }
+            if self.fill() == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// Reads so many bytes; `None` if the connection ends before.
+    ///
+    /// # Panics
+    /// When nothing comes for too long.
+    pub fn exactly(&mut self, length: usize) -> Option<Vec<u8>> {
+        while self.ahead.len() < length {
+            if self.fill() == 0 {
+                return None;
+            }
+        }
+        Some(self.ahead.split_to(length).to_vec())
+    }
+
+    /// Reads to the end of the connection, however it ends.
+    ///
+    /// # Panics
+    /// When nothing comes for too long.
+    pub fn rest(&mut self) -> String {
+        while self.fill() > 0 {}
+        String::from_utf8_lossy(&self.ahead.split()).into_owned()
+    }
+
+    /// Ends the writing side.
+    pub fn end(&mut self) {
+        block_on(async { self.stream.shutdown().await.ok() });
+    }
+
+    /// 0: the connection has ended or is broken.
+    fn fill(&mut self) -> usize {
+        let read = block_on(async { timeout(READ_LIMIT, self.stream.read_buf(&mut self.ahead)).await });
+        read.unwrap_or_else(|_| panic!("nothing came within {READ_LIMIT:?}")).unwrap_or(0)
     }
 
     /// Speaks the protocol that ALPN chose.

@@ -33,5 +33,6 @@ mod service;
 mod settings;
 mod tls;
 mod trust_changes;
+mod upgrades;
 mod uploads;
 mod walkthrough;

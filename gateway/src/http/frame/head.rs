@@ -19,6 +19,8 @@ const NO_REQUEST_LINE: &[u8] = b"- * HTTP/1.1";
 pub(super) enum Length {
     Known(u64),
     Chunked,
+    /// There is no body, and perhaps no further request: this one asks to leave HTTP (RFC 9110 §7.8).
+    Asked,
 }
 
 /// What has been read of a head. Ranges are those of the bytes that it began with.
@@ -35,6 +37,7 @@ pub(super) struct Head {
     host: Option<Range<usize>>,
     length: Option<u64>,
     is_chunked: bool,
+    asks_upgrade: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -79,7 +82,7 @@ impl Head {
                 return Err(Fault::TooManyFields);
             }
             // Names of other lengths have no say.
-            if matches!(name.len(), 4 | 14 | 17) {
+            if matches!(name.len(), 4 | 7 | 14 | 17) {
                 let start = from + line.len() - value.len();
                 self.note(name, value, start)?;
             }
@@ -118,7 +121,7 @@ impl Head {
         self.searched = 0;
     }
 
-    /// Notes a field that frames the request or names its host.
+    /// Notes a field that frames the request, names its host, or asks for another protocol.
     fn note(&mut self, name: &[u8], value: &[u8], start: usize) -> Result<(), Fault> {
         if name.eq_ignore_ascii_case(b"host") {
             if self.host.is_some() {
@@ -141,6 +144,8 @@ impl Head {
                 return Err(Fault::Coding);
             }
             self.is_chunked = true;
+        } else if name.eq_ignore_ascii_case(b"upgrade") {
+            self.asks_upgrade = true;
         }
         Ok(())
     }
@@ -161,6 +166,7 @@ impl Head {
             (_, true) if request.is_http10 => Err(Fault::CodingInHttp10),
             (Some(_), true) => Err(Fault::LengthBesideCoding),
             (_, true) => Ok(Length::Chunked),
+            (None | Some(0), false) if self.asks_upgrade => Ok(Length::Asked),
             (length, false) => Ok(Length::Known(length.unwrap_or(0))),
         }
     }

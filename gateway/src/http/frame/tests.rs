@@ -441,11 +441,26 @@ fn a_head_is_under_way_from_its_first_byte_to_its_last() {
 }
 
 #[test]
-fn another_protocol_passes_as_it_is() {
-    let mut framer = Framer::new(LIMITS, 443);
-    assert_eq!(framer.advance(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").fault, None);
-    framer.open();
-    assert_eq!(framer.advance(b"\0\n\r").passed, 3);
+fn behind_a_request_to_leave_http_nothing_is_looked_at() {
+    for (head, waits) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", true),
+        ("POST / HTTP/1.1\r\nHost: a\r\nuPGRADE: x\r\nContent-Length: 0\r\n\r\n", true),
+        ("POST / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nContent-Length: 1\r\n\r\n.", false),
+        ("POST / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", false),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX-Upgrade: x\r\n\r\n", false),
+    ] {
+        let mut framer = Framer::new(LIMITS, 443);
+        let bytes = format!("{head}\0\n\r");
+        let advance = framer.advance(bytes.as_bytes());
+        assert_eq!(advance.passed, head.len(), "{head}");
+        assert_eq!((framer.waits(), advance.fault.is_none()), (waits, waits), "{head}");
+        if waits {
+            assert!(!framer.is_in_head() && !framer.is_before_body(), "{head}");
+            framer.resume();
+            assert_eq!(framer.advance(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").passed, 27, "{head}");
+            assert_eq!(framer.heads(), 2);
+        }
+    }
 }
 
 /// A request as the framer has it.
@@ -487,6 +502,8 @@ pub(crate) fn messages(limits: Limits, bytes: &[u8]) -> Vec<Message> {
         };
         let (part, left) = rest.split_at(length);
         rest = left;
+        // Answered like any other request.
+        framer.resume();
         if before_body {
             let text = String::from_utf8_lossy(part);
             let target = text.trim_start().split(' ').nth(1).unwrap_or_default().to_owned();
@@ -521,6 +538,7 @@ pub(crate) fn traffic() -> impl Strategy<Value = Vec<u8>> {
         "POST /4 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nx-sum: 7\r\nx-y:z\r\n\r\n",
         "POST /5 HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
         "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
         "POST /6 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
         "POST /7 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         "Content-Length: 3\r\n",

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
-use crate::http::{Client, Limits, Pool, Server, Wire, serve};
+use crate::http::{Client, HalfClose, Limits, Pool, Server, Wire, serve};
 use crate::model::backend::EndpointHost;
 use crate::model::route::{RuleHost, WeightedBackend};
 use crate::model::{
@@ -30,6 +30,10 @@ use crate::upstream::{self, Upstream};
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+impl HalfClose for DuplexStream {
+    fn half_close(&mut self) {}
+}
 
 /// What is served, and what it tells.
 pub(super) struct World {
@@ -162,7 +166,7 @@ impl World {
     /// The same over another stream.
     pub(super) fn serve(
         &self,
-        io: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        io: impl HalfClose + 'static,
         wire: Wire,
         sni: Option<Option<&str>>,
         credential: Credential,

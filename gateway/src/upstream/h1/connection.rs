@@ -23,13 +23,13 @@ pub struct Connection {
     pub(super) buffer: BytesMut,
     room: usize,
     /// What counts the connection as open.
-    _open: Box<dyn std::any::Any>,
+    open: Box<dyn std::any::Any>,
 }
 
 impl Connection {
     /// A new connection; `open` is dropped with it.
     pub fn new(stream: TcpStream, open: impl std::any::Any) -> Self {
-        Self { stream, buffer: BytesMut::new(), room: READ_BYTES_MIN, _open: Box::new(open) }
+        Self { stream, buffer: BytesMut::new(), room: READ_BYTES_MIN, open: Box::new(open) }
     }
 
     /// Whether the backend has neither closed the connection nor sent what nobody asked for, as far as the last look at
@@ -44,6 +44,11 @@ impl Connection {
     pub fn is_idle_now(&self) -> bool {
         let peeked = SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
         self.buffer.is_empty() && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The stream, what has been read of it, and what counts it as open: for another protocol.
+    pub fn into_parts(self) -> (TcpStream, BytesMut, Box<dyn std::any::Any>) {
+        (self.stream, self.buffer, self.open)
     }
 
     /// Ready for the next request: an idle connection keeps no more than it needs.

@@ -32,6 +32,8 @@ pub struct Answered<B> {
 pub enum Answer<B> {
     /// All of it, and the connection if it can be used again.
     Whole(Bytes, Option<Connection>),
+    /// There is none: with 101 the connection goes on with another protocol, whose first bytes may be in its buffer.
+    Switched(Connection),
     /// It is still on its way.
     Streaming(Box<Streaming<B>>),
 }
@@ -143,6 +145,13 @@ fn answer<B: Body<Data = Bytes> + Unpin>(
     limits: Limits,
 ) -> Result<Answered<B>, Fault> {
     let Head { status, headers, length, keeps } = head;
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        // Who has not read the request cannot know what it asks for.
+        return match upload {
+            None => Ok(Answered { status, headers, body: Answer::Switched(connection) }),
+            Some(_) => Err(Fault::Switched),
+        };
+    }
     // RFC 9112 §9.5: who answers so before the body has come does not want the rest of it.
     let upload_goes_on = upload.is_some() && status.is_success();
     let keeps = keeps && (upload.is_none() || upload_goes_on);

@@ -15,7 +15,7 @@ pub mod outgoing;
 pub mod streaming;
 
 pub(super) use connection::Connection;
-pub(super) use exchange::{Answered, Broken, exchange};
+pub(super) use exchange::{Answer, Answered, Broken, exchange};
 pub(super) use outgoing::Outgoing;
 pub(super) use streaming::Streaming;
 

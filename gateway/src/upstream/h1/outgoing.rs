@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request};
+use http::header::UPGRADE;
+use http::{HeaderValue, Method, Request};
 use http_body::{Body, Frame};
 
 use super::connection::Connection;
@@ -15,6 +16,8 @@ use super::frame::{HeadReader, Length, Limits, request};
 /// that piece is out.
 pub struct Outgoing<B> {
     method: Method,
+    /// The protocol that the connection is to go on with. Whoever does not mean it sends no such field.
+    upgrade: Option<HeaderValue>,
     piece: Piece,
     /// `piece` is the first one, which begins with the head: as long as it is, all of the request is at hand.
     is_first: bool,
@@ -59,6 +62,7 @@ impl<B: Body<Data = Bytes> + Unpin> Outgoing<B> {
             piece: Piece { before: request::head(&parts, length), ..Piece::default() },
             is_first: true,
             waits: body.is_some() && request::expects_continue(&parts.headers),
+            upgrade: parts.headers.get(UPGRADE).cloned(),
             method: parts.method,
             body,
             length,
@@ -67,7 +71,7 @@ impl<B: Body<Data = Bytes> + Unpin> Outgoing<B> {
 
     /// A reader for its answer.
     pub(super) fn reader(&self, limits: Limits) -> HeadReader {
-        HeadReader::new(&self.method, limits)
+        HeadReader::new(&self.method, self.upgrade.clone(), limits)
     }
 
     /// Whether sending it twice does no more than sending it once (RFC 9110 §9.2.2).

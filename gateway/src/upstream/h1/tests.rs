@@ -106,6 +106,7 @@ async fn until(stream: &mut TcpStream, end: &str) -> String {
 async fn collect(answer: Answer<Pieces>) -> (Vec<u8>, HeaderMap, bool, Option<Connection>) {
     match answer {
         Answer::Whole(bytes, connection) => (bytes.to_vec(), HeaderMap::new(), false, connection),
+        Answer::Switched(_) => panic!("nobody asked for another protocol"),
         Answer::Streaming(mut streaming) => {
             let (mut body, mut trailers) = (Vec::new(), HeaderMap::new());
             loop {
@@ -416,6 +417,38 @@ fn large_bodies_stream() {
         let (body, _, broke, connection) = collect(asked.await.ok().unwrap().body).await;
         assert!(!broke && connection.is_some() && body.len() == length);
         assert!(body.iter().enumerate().all(|(at, byte)| *byte == (at % 256) as u8));
+    });
+}
+
+#[test]
+fn a_connection_that_leaves_http_keeps_what_came_behind_the_answer() {
+    run(async {
+        let request = |body| {
+            let request = Request::builder().uri("/").header("connection", "upgrade").header("upgrade", "x");
+            request.body(body).unwrap()
+        };
+        let (hand, body) = pieces(Some(0));
+        drop(hand);
+        let asked = ask(request(body), |mut theirs| async move {
+            let head = until(&mut theirs, "\r\n\r\n").await;
+            assert!(head.contains("\r\nconnection: upgrade\r\nupgrade: x\r\n"), "{head}");
+            let answer = b"HTTP/1.1 101 x\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nahead";
+            theirs.write_all(answer).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let answered = asked.await.ok().unwrap();
+        assert_eq!(answered.status, StatusCode::SWITCHING_PROTOCOLS);
+        let Answer::Switched(connection) = answered.body else { panic!("it did not switch") };
+        assert_eq!(connection.into_parts().1, "ahead");
+
+        // Before the request has been sent to its end there is nothing to agree to.
+        let (_hand, body) = pieces(None);
+        let asked = ask(request(body), |mut theirs| async move {
+            until(&mut theirs, "\r\n\r\n").await;
+            theirs.write_all(b"HTTP/1.1 101 x\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n").await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        assert!(matches!(asked.await, Err(Broken::Malformed(Fault::Switched))));
     });
 }
 

@@ -1,7 +1,9 @@
 //! Heads of answers, and field sections at large.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{Method, StatusCode};
 use memchr::memchr;
 
@@ -10,10 +12,10 @@ use super::{Fault, Length, Limits};
 /// What every answer begins with.
 const VERSION: &[u8] = b"HTTP/1.";
 
-/// The head of a final answer.
+/// The head of a final answer, or of the one that ends HTTP on its connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// Not an interim one.
+    /// Not an interim one; 101 only where it was asked for.
     pub status: StatusCode,
     /// As they came; their values are slices of the buffer that they were read into.
     pub headers: HeaderMap,
@@ -28,17 +30,20 @@ pub struct Head {
 pub struct HeadReader {
     limits: Limits,
     to_head: bool,
+    /// The protocol that the request would have the connection go on with.
+    upgrade: Option<HeaderValue>,
     lines: Lines,
     interim: usize,
     continued: bool,
 }
 
 impl HeadReader {
-    /// A reader of the answer to a request of this method.
-    pub fn new(method: &Method, limits: Limits) -> Self {
+    /// A reader of the answer to a request of this method, which asks to go on with another protocol or with none.
+    pub fn new(method: &Method, upgrade: Option<HeaderValue>, limits: Limits) -> Self {
         Self {
             limits,
             to_head: method == Method::HEAD,
+            upgrade,
             lines: Lines::default(),
             interim: 0,
             continued: false,
@@ -57,7 +62,7 @@ impl HeadReader {
                 return Ok(None);
             };
             let head = self.parse(&buffer.split_to(end).freeze())?;
-            if !head.status.is_informational() {
+            if !head.status.is_informational() || self.switches(&head)? {
                 return Ok(Some(head));
             }
             self.pass(&head)?;
@@ -69,10 +74,26 @@ impl HeadReader {
         self.continued
     }
 
-    fn pass(&mut self, head: &Head) -> Result<(), Fault> {
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Fault::Switched);
+    /// Whether the connection goes on with another protocol: the one that was asked for, or it is at fault (RFC 9110
+    /// §7.8, §15.2.2).
+    fn switches(&self, head: &Head) -> Result<bool, Fault> {
+        if head.status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(false);
         }
+        let mut named = head.headers.get_all(UPGRADE).iter();
+        match (&self.upgrade, named.next(), named.next()) {
+            (Some(asked), Some(named), None)
+                if head.keeps
+                    && named.as_bytes().eq_ignore_ascii_case(asked.as_bytes())
+                    && options(&head.headers).any(|option| option.eq_ignore_ascii_case(b"upgrade")) =>
+            {
+                Ok(true)
+            }
+            _ => Err(Fault::Switched),
+        }
+    }
+
+    fn pass(&mut self, head: &Head) -> Result<(), Fault> {
         self.interim += 1;
         if self.interim > self.limits.interim_max {
             return Err(Fault::InterimMax(self.limits.interim_max));
@@ -219,8 +240,11 @@ fn number(digits: &[u8]) -> Option<u64> {
 
 /// RFC 9112 §9.6
 fn closes(headers: &HeaderMap) -> bool {
+    options(headers).any(|option| option.eq_ignore_ascii_case(b"close"))
+}
+
+/// What the connection is to do, and the fields that are for it alone (RFC 9110 §7.6.1).
+fn options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lists = headers.get_all(CONNECTION).iter();
-    lists
-        .flat_map(|list| list.as_bytes().split(|byte| *byte == b','))
-        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+    lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }

@@ -78,7 +78,7 @@ pub enum Fault {
     /// More than the answer that was asked for.
     #[error("more bytes follow it")]
     Surplus,
-    /// RFC 9110 §15.2.2: a 101 that was not asked for.
+    /// RFC 9110 §15.2.2: a 101 that was not asked for, or not to this protocol.
     #[error("it switches protocols unasked")]
     Switched,
     /// Interim answers are over the limit.

@@ -1,7 +1,7 @@
 //! Tables of answers as bytes, and what holds for all bytes.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request};
 use proptest::prelude::*;
 
 use super::body::{CHUNK_EXTENSION_BYTES_MAX, TRAILER_BYTES_MAX};
@@ -25,7 +25,7 @@ pub(in super::super) fn read<'a>(
 ) -> Result<Message, Fault> {
     let mut pieces = pieces.into_iter();
     let mut buffer = BytesMut::new();
-    let mut reader = HeadReader::new(method, LIMITS);
+    let mut reader = HeadReader::new(method, None, LIMITS);
     let head = loop {
         if let Some(head) = reader.read(&mut buffer)? {
             break head;
@@ -197,6 +197,53 @@ fn malformed_heads_are_refused() {
 }
 
 #[test]
+fn a_connection_goes_on_with_what_was_asked_for_or_not_at_all() {
+    const UPGRADE: &str = "connection: upgrade\r\nupgrade: websocket";
+    for (description, asked, answer, expected) in [
+        ("as asked", Some("websocket"), format!("101 x\r\n{UPGRADE}"), Ok(101)),
+        ("in other letters", Some("WebSocket"), format!("101\r\n{UPGRADE}"), Ok(101)),
+        (
+            "after interim answers",
+            Some("websocket"),
+            format!("100 x\r\n\r\nHTTP/1.1 103 x\r\na: b\r\n\r\nHTTP/1.1 101 x\r\n{UPGRADE}"),
+            Ok(101),
+        ),
+        ("declined", Some("websocket"), format!("200 x\r\ncontent-length: 0\r\n{UPGRADE}"), Ok(200)),
+        ("unasked", None, format!("101 x\r\n{UPGRADE}"), Err(Fault::Switched)),
+        ("another protocol", Some("chat"), format!("101 x\r\n{UPGRADE}"), Err(Fault::Switched)),
+        ("no protocol", Some("websocket"), "101 x\r\nconnection: upgrade".into(), Err(Fault::Switched)),
+        ("two", Some("websocket"), format!("101 x\r\n{UPGRADE}\r\nupgrade: x"), Err(Fault::Switched)),
+        ("a list", Some("websocket"), format!("101 x\r\n{UPGRADE}, x"), Err(Fault::Switched)),
+        (
+            "not this connection",
+            Some("websocket"),
+            "101 x\r\nupgrade: websocket".into(),
+            Err(Fault::Switched),
+        ),
+        (
+            "that ends",
+            Some("websocket"),
+            format!("101 x\r\n{UPGRADE}\r\nconnection: close"),
+            Err(Fault::Switched),
+        ),
+        (
+            "with a body",
+            Some("websocket"),
+            format!("101 x\r\n{UPGRADE}\r\ncontent-length: 1"),
+            Err(Fault::UnexpectedBody),
+        ),
+    ] {
+        let mut reader = HeadReader::new(&Method::GET, asked.map(HeaderValue::from_static), LIMITS);
+        let mut buffer = BytesMut::from(format!("HTTP/1.1 {answer}\r\n\r\nahead").as_bytes());
+        let read = reader.read(&mut buffer).map(|head| head.unwrap().status.as_u16());
+        assert_eq!(read, expected, "{description}");
+        if expected == Ok(101) {
+            assert_eq!(buffer, "ahead", "{description}");
+        }
+    }
+}
+
+#[test]
 fn malformed_bodies_are_refused() {
     let extensions = format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(CHUNK_EXTENSION_BYTES_MAX + 1));
     let trailers = format!("0\r\nx: {}\r\n\r\n", "x".repeat(TRAILER_BYTES_MAX));
@@ -248,7 +295,7 @@ fn malformed_bodies_are_refused() {
 #[test]
 fn nothing_is_waited_for_once_an_answer_cannot_become_right() {
     for bytes in ["S", "HTTP/2", "HTTP/1.1 200 OK\n", "HTTP/1.1 200 OK\r\nx: y\n"] {
-        let mut reader = HeadReader::new(&Method::GET, LIMITS);
+        let mut reader = HeadReader::new(&Method::GET, None, LIMITS);
         assert!(reader.read(&mut BytesMut::from(bytes)).is_err(), "{bytes:?}");
     }
 }
