@@ -16,8 +16,11 @@ impl Place {
     /// The place of a connection's first SYN.
     #[inline(always)]
     pub fn of_flow(seed: u64, source: &Address, destination: &Address, ports: (u16, u16)) -> Place {
-        let hash = pair(seed, source);
-        let hash = pair(hash, destination);
+        let hash = match (unmapped(source), unmapped(destination)) {
+            // Half the work where half the address says nothing.
+            (Some(source), Some(destination)) => mix(seed, (source as u64) << 32 | destination as u64),
+            _ => pair(pair(seed, source), destination),
+        };
         Place { hash: mix(hash, (ports.0 as u64) << 16 | ports.1 as u64) }
     }
 

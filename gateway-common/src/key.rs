@@ -69,26 +69,33 @@ pub const fn any_of(address: &Address) -> Address {
     }
 }
 
-/// Where a front end listens; the key of `FRONTENDS`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(C)]
+/// Where a front end listens; the key of `FRONTENDS`. Aligned, since programs write it on their stack in words of eight
+/// bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C, align(8))]
 pub struct FrontendKey {
     /// The listening socket's own address, so the unspecified one where it listens on every address of its family.
     pub address: Address,
     /// The port as the host counts, not in network order.
-    pub port: u16,
-    pad: u16,
+    pub port: u32,
+    pad: u32,
 }
 
 impl FrontendKey {
     /// The key for an address and a port.
     #[inline(always)]
     pub const fn new(address: Address, port: u16) -> FrontendKey {
-        FrontendKey { address, port, pad: 0 }
+        FrontendKey { address, port: port as u32, pad: 0 }
+    }
+
+    /// The key of a front end at the same port on every address of the family.
+    #[inline(always)]
+    pub const fn on_any(&self) -> FrontendKey {
+        FrontendKey { address: any_of(&self.address), port: self.port, pad: 0 }
     }
 }
 
-const _: () = assert!(size_of::<FrontendKey>() == 20);
+const _: () = assert!(size_of::<FrontendKey>() == 24);
 
 #[cfg(test)]
 mod tests {

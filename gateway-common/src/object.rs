@@ -74,6 +74,8 @@ pub mod map {
     pub const SLOTS: &str = "SLOTS";
     /// Array of Bucket; programs.
     pub const BUCKETS: &str = "BUCKETS";
+    /// Per-CPU array of Recent; programs.
+    pub const RECENT: &str = "RECENT";
     /// Per-CPU array of Counters by `Frontend::id`; programs.
     pub const COUNTERS: &str = "COUNTERS";
     /// Per-CPU array of one Totals; programs.
@@ -82,7 +84,7 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
 
     /// All of them.
-    pub const ALL: [&str; 17] = [
+    pub const ALL: [&str; 18] = [
         PORTS,
         FRONTENDS,
         CONTROL,
@@ -97,6 +99,7 @@ pub mod map {
         ACCEPTED,
         SLOTS,
         BUCKETS,
+        RECENT,
         COUNTERS,
         TOTALS,
         EVENTS,

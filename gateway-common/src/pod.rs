@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "aya's marker trait is unsafe to implement")]
 
 use crate::key::FrontendKey;
-use crate::value::{Bucket, Connection, Control, Counters, Event, Frontend, Slot, Totals};
+use crate::value::{Bucket, Connection, Control, Counters, Event, Frontend, Recent, Slot, Totals};
 
 macro_rules! pod {
     ($($plain:ty),* $(,)?) => {
@@ -14,4 +14,4 @@ macro_rules! pod {
     };
 }
 
-pod!(FrontendKey, Frontend, Control, Counters, Totals, Slot, Bucket, Connection, Event);
+pod!(FrontendKey, Frontend, Recent, Control, Counters, Totals, Slot, Bucket, Connection, Event);

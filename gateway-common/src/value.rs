@@ -1,7 +1,7 @@
 //! Values of the maps: fixed widths, padding spelled out, sizes asserted. Zero is always the harmless value: a map
 //! that nobody wrote drops nothing, limits nothing and leaves the choice of a socket to the kernel.
 
-use crate::key::Address;
+use crate::key::{Address, FrontendKey};
 use crate::reason::Reason;
 
 /// `PORTS`, indexed by TCP port: whether any front end has the port. Packets to other ports are looked at no further.
@@ -19,6 +19,33 @@ pub struct Frontend {
     /// Index into `SOCKETS` of the socket of worker 0; worker n's is `first_socket + n`.
     pub first_socket: u32,
 }
+
+/// A front end found lately, so that its next packet needs no hash table; `RECENT` is indexed by [`Recent::index`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Recent {
+    /// [`Control::heartbeat_ns`] when it was found. With the next sign of life everything is looked up anew, so what the
+    /// daemon changed in `FRONTENDS` is counted wrongly no longer than until then.
+    pub heartbeat_ns: u64,
+    /// Where the packet went: its own address, also where the front end listens on every address.
+    pub key: FrontendKey,
+    /// [`Frontend::id`] and one; 0 where nothing was found yet.
+    pub found: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+impl Recent {
+    /// The index for a key.
+    #[inline(always)]
+    pub const fn index(key: &FrontendKey) -> u32 {
+        let word = key.address[3] ^ key.address[1] ^ key.port << 16;
+        word.wrapping_mul(0x9e37_79b1) >> (32 - RECENT_BITS)
+    }
+}
+
+/// How many bits an index into `RECENT` has.
+pub const RECENT_BITS: u32 = 8;
 
 /// What the daemon tells the programs at run time; the only value of `CONTROL`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -290,6 +317,7 @@ pub struct Event {
 
 const _: () = {
     assert!(size_of::<Frontend>() == 8);
+    assert!(size_of::<Recent>() == 40);
     assert!(size_of::<Control>() == 32);
     assert!(size_of::<Counters>() == 17 * 8);
     assert!(size_of::<Totals>() == 4 * 8);

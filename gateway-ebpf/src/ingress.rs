@@ -4,10 +4,10 @@
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use gateway_common::decide::{self, Seen};
 use gateway_common::flow::Place;
-use gateway_common::key::{FrontendKey, any_of};
+use gateway_common::key::FrontendKey;
 use gateway_common::object::{BUCKETS_MAX, SLOTS_MAX};
 use gateway_common::parse::{self, Ip, Link, Segment, Skip};
-use gateway_common::value::{Counters, Frontend, Mode, PORT_ANY, PORT_EXACT, Shed, Slot};
+use gateway_common::value::{Counters, Frontend, Mode, PORT_ANY, PORT_EXACT, Recent, Shed, Slot};
 
 use crate::packet::Wire;
 use crate::{maps, report, switch};
@@ -28,7 +28,7 @@ pub fn screen<P: Wire>(packet: &P) -> Verdict {
     let link = if switch::raw_ip() { Link::Ip } else { Link::Ethernet };
     match ours(packet, link) {
         Ok(Some((ip, segment, frontend))) => {
-            let Some(counters) = maps::counters(frontend.id) else { return Verdict::Pass };
+            let Some(counters) = maps::counters(frontend) else { return Verdict::Pass };
             let segments = packet.segments();
             counters.packets += segments;
             // A merged packet carries one set of headers; on the wire each had its own.
@@ -48,9 +48,9 @@ pub fn screen<P: Wire>(packet: &P) -> Verdict {
     }
 }
 
-/// The segment and its front end, where it has one of ours.
+/// The segment and its front end's number, where it has one of ours.
 #[inline(always)]
-fn ours<P: Wire>(packet: &P, link: Link) -> Result<Option<(Ip, Segment, &'static Frontend)>, Skip> {
+fn ours<P: Wire>(packet: &P, link: Link) -> Result<Option<(Ip, Segment, u32)>, Skip> {
     let ip = parse::ip(packet, link)?;
     let port = parse::destination_port(packet, &ip)?;
     let Some(listening) = maps::PORTS.get(u32::from(port)).copied().filter(|bits| *bits != 0) else {
@@ -60,26 +60,41 @@ fn ours<P: Wire>(packet: &P, link: Link) -> Result<Option<(Ip, Segment, &'static
     Ok(Some((ip, parse::segment(packet, &ip)?, frontend)))
 }
 
+/// The front end that a packet goes to: the one that its predecessor went to, or as the maps say.
+#[inline(always)]
+fn frontend(ip: &Ip, port: u16, listening: u32) -> Option<u32> {
+    let key = FrontendKey::new(ip.destination, port);
+    let heartbeat_ns = maps::CONTROL.get(0)?.heartbeat_ns;
+    let recent = maps::recent(&key)?;
+    if recent.key == key && recent.heartbeat_ns == heartbeat_ns && recent.found != 0 {
+        return Some(recent.found - 1);
+    }
+    let id = looked_up(key, listening)?.id;
+    *recent = Recent { heartbeat_ns, key, found: id.wrapping_add(1), pad: 0 };
+    Some(id)
+}
+
 /// A front end on the packet's own address comes before one on every address.
 #[inline(always)]
-fn frontend(ip: &Ip, port: u16, listening: u32) -> Option<&'static Frontend> {
-    let found = |address| {
+fn looked_up(key: FrontendKey, listening: u32) -> Option<&'static Frontend> {
+    let found = |key: &FrontendKey| {
         // SAFETY: the daemon changes entries of this map by replacing them whole; a stale one counts to its old place.
-        unsafe { maps::FRONTENDS.get(&FrontendKey::new(address, port)) }
+        unsafe { maps::FRONTENDS.get(key) }
     };
     if listening & PORT_EXACT != 0
-        && let Some(frontend) = found(ip.destination)
+        && let Some(frontend) = found(&key)
     {
         return Some(frontend);
     }
-    if listening & PORT_ANY != 0 { found(any_of(&ip.destination)) } else { None }
+    if listening & PORT_ANY != 0 { found(&key.on_any()) } else { None }
 }
 
 /// A SYN for a front end.
 pub struct Arrival {
     pub ip: Ip,
     pub segment: Segment,
-    pub frontend: &'static Frontend,
+    /// Its number.
+    pub frontend: u32,
 }
 
 #[inline(always)]
@@ -119,7 +134,7 @@ fn objection(arrival: &Arrival, now_ns: u64) -> Option<(Shed, Mode)> {
     let source = &arrival.ip.source;
     if switch::deny() {
         let mode = Mode::of(control.deny);
-        if mode != Mode::Off && maps::denied(source).is_some() {
+        if mode != Mode::Off && maps::denied(source) {
             return Some((Shed::Denied, mode));
         }
     }

@@ -12,7 +12,9 @@ use gateway_common::key::{Address, FrontendKey, unmapped};
 use gateway_common::object::{
     BUCKETS_MAX, CPUS_MAX, EVENTS_BYTES_MAX, FRONTENDS_MAX, PREFIXES_MAX, SLOTS_MAX, SOCKETS_MAX, WORKERS_MAX,
 };
-use gateway_common::value::{Bucket, Connection, Control, Counters, Event, Frontend, Slot, Totals};
+use gateway_common::value::{
+    Bucket, Connection, Control, Counters, Event, Frontend, RECENT_BITS, Recent, Slot, Totals,
+};
 
 #[btf_map]
 pub static PORTS: Array<u32, 65_536> = Array::new();
@@ -42,6 +44,8 @@ static ACCEPTED: Storage<u64, OWN> = Storage::new();
 pub static SLOTS: Array<Slot, { SLOTS_MAX as usize }> = Array::new();
 #[btf_map]
 pub static BUCKETS: Array<Bucket, { BUCKETS_MAX as usize }> = Array::new();
+#[btf_map]
+static RECENT: PerCpuArray<Recent, { 1 << RECENT_BITS }> = PerCpuArray::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<Counters, { FRONTENDS_MAX as usize }> = PerCpuArray::new();
 #[btf_map]
@@ -102,6 +106,13 @@ pub fn accepted(socket: NonNull<bpf_sock>) -> bool {
     ACCEPTED.of(socket).is_some()
 }
 
+/// This CPU's memory of a front end found lately.
+#[inline(always)]
+pub fn recent(key: &FrontendKey) -> Option<&'static mut Recent> {
+    // SAFETY: as for `counters`.
+    RECENT.get_ptr_mut(Recent::index(key)).map(|recent| unsafe { &mut *recent })
+}
+
 /// This CPU's counts of a front end.
 #[inline(always)]
 pub fn counters(frontend: u32) -> Option<&'static mut Counters> {
@@ -126,12 +137,12 @@ pub fn entry<T, const ENTRIES: usize>(
     table.get_ptr_mut(index).map(|entry| unsafe { &mut *entry })
 }
 
-/// Whether a source is on the deny list, and by which reason's code.
+/// Whether a source is on the deny list.
 #[inline(always)]
-pub fn denied(source: &Address) -> Option<u32> {
+pub fn denied(source: &Address) -> bool {
     match unmapped(source) {
-        Some(v4) => DENY4.get(&Key::new(32, v4)).copied(),
-        None => DENY6.get(&Key::new(128, *source)).copied(),
+        Some(v4) => DENY4.get(Prefix::new(32, v4).key()).is_some(),
+        None => DENY6.get(Prefix::new(128, *source).key()).is_some(),
     }
 }
 
@@ -139,7 +150,29 @@ pub fn denied(source: &Address) -> Option<u32> {
 #[inline(always)]
 pub fn allowed(source: &Address) -> bool {
     match unmapped(source) {
-        Some(v4) => ALLOW4.get(&Key::new(32, v4)).is_some(),
-        None => ALLOW6.get(&Key::new(128, *source)).is_some(),
+        Some(v4) => ALLOW4.get(Prefix::new(32, v4).key()).is_some(),
+        None => ALLOW6.get(Prefix::new(128, *source).key()).is_some(),
+    }
+}
+
+/// A key of the lists, placed so that the address begins at a multiple of eight: the stack may be written in words of
+/// eight bytes, but only where they belong.
+#[repr(C, align(8))]
+struct Prefix<A> {
+    before: u32,
+    bits: u32,
+    address: A,
+}
+
+impl<A> Prefix<A> {
+    #[inline(always)]
+    fn new(bits: u32, address: A) -> Prefix<A> {
+        Prefix { before: 0, bits, address }
+    }
+
+    #[inline(always)]
+    fn key(&self) -> &Key<A> {
+        // SAFETY: the bits and the address behind them are the key, which is packed and needs no alignment.
+        unsafe { &*core::ptr::from_ref(self).byte_add(size_of::<u32>()).cast() }
     }
 }

@@ -20,7 +20,7 @@ pub fn shed(arrival: &Arrival, shed: Shed, enforced: bool, now_ns: u64) {
         first_payload_ns: 0,
         source: arrival.ip.source,
         destination: arrival.ip.destination,
-        frontend: arrival.frontend.id,
+        frontend: arrival.frontend,
         syn_tries: 0,
         source_port: arrival.segment.source_port,
         destination_port: arrival.segment.destination_port,
