@@ -33,6 +33,8 @@ pub struct Settings {
     pub admin_socket: OrOff<PathBuf>,
     /// A file, `stdout`, or `off`.
     pub access_log: AccessLogTarget,
+    /// Whether it has a record of each connection beside those of requests.
+    pub access_log_connections: bool,
     /// Directory that gets the status of every object as YAML, or `off`.
     pub status_dir: OrOff<PathBuf>,
     /// Filter of the operational log (`info`, `gateway=debug,info`).
@@ -171,6 +173,7 @@ impl Default for Settings {
             admin: OrOff::On(SocketAddr::from(([127, 0, 0, 1], 9911))),
             admin_socket: OrOff::On(PathBuf::from("/run/yett/admin.sock")),
             access_log: AccessLogTarget::Stdout,
+            access_log_connections: true,
             status_dir: OrOff::Off,
             log: "info".into(),
             drain_timeout: Span::seconds(30),

@@ -203,11 +203,32 @@ impl Node {
         self.work.path().join("access.log")
     }
 
-    /// The access log, whole lines only.
+    /// The access log's lines of requests and refused handshakes.
     ///
     /// # Panics
     /// When a line is no JSON object.
     pub fn access_log(&self) -> Vec<Value> {
+        self.all_lines().into_iter().filter(|line| line["kind"] != "connection").collect()
+    }
+
+    /// The access log's records of connections.
+    ///
+    /// # Panics
+    /// When a line is no JSON object.
+    pub fn connections(&self) -> Vec<Value> {
+        self.all_lines().into_iter().filter(|line| line["kind"] == "connection").collect()
+    }
+
+    /// Waits for the records of connections that `pick` picks, until there are `count`.
+    pub fn records(&self, count: usize, pick: impl Fn(&Value) -> bool) -> Vec<Value> {
+        wait::until(&format!("{count} records of connections"), wait::SOON, || {
+            let lines: Vec<Value> = self.connections().into_iter().filter(|line| pick(line)).collect();
+            (lines.len() >= count).then_some(lines)
+        })
+    }
+
+    /// The access log, whole lines only.
+    fn all_lines(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.access_log_file()).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let lines = whole.lines().filter(|line| !line.is_empty());

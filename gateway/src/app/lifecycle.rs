@@ -51,7 +51,8 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let target = access_target(&settings.access_log);
     let access = AccessLog::start(&target, settings.limits.access_log_buffer_bytes_max, &metrics)
-        .with_context(|| format!("cannot write the access log {target}"))?;
+        .with_context(|| format!("cannot write the access log {target}"))?
+        .with_connections(settings.access_log_connections);
     let telemetry = Telemetry::new(metrics, access);
     panics::watch(Arc::clone(&telemetry), settings.limits.panics_per_minute_max);
     let runtime = runtime::Builder::new_current_thread()

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use crate::datapath::Datapath;
 use crate::http::{Limits, Pool, Server};
 use crate::listener::accept::Shortage;
 use crate::listener::handshakes::Handshakes;
@@ -91,6 +92,8 @@ async fn run(index: usize, count: usize, parts: Parts, steer: Steer, commands: m
     }
     let steer = Rc::new(steer);
     let worker = Rc::new(Worker {
+        index,
+        datapath: Datapath::Off,
         server,
         quotas,
         handshakes: Handshakes::new(limits.handshakes_max.div_ceil(count)),

@@ -129,9 +129,9 @@ impl Descent<'_> {
         if let Some(own) = own {
             self.outcome.listener(&own.metrics);
         }
-        let admitted = admitted(connection, domain).inspect_err(|_| {
+        let admitted = admitted(connection, domain).inspect_err(|refused| {
             if let Some(own) = own {
-                connection.refuse_client(&own.metrics);
+                connection.refuse_client(&own.metrics, refused.refusal.reason);
             }
         })?;
         if let Some(fault) = self.fault {

@@ -35,7 +35,7 @@ use crate::runtime::Published;
 use crate::runtime::drain::{Drained, Phase};
 use crate::snapshot::Snapshot;
 use crate::telemetry::access::Connection as Facts;
-use crate::telemetry::{Limit, ListenerMetrics, Telemetry};
+use crate::telemetry::{ConnectionEnd, HttpVersion, Limit, ListenerMetrics, OpenConnection, Telemetry};
 use crate::tls::peer::Credential;
 
 /// RFC 9113 §3.4
@@ -76,6 +76,8 @@ pub struct Client {
     pub frontend: FrontendId,
     /// That frontend's counters, for as long as a request's listener is not known.
     pub metrics: Arc<ListenerMetrics>,
+    /// What is told of it for its record.
+    pub open: Rc<OpenConnection>,
     /// Addresses and what the handshake agreed on.
     pub facts: Arc<Facts>,
     /// What it showed of itself.
@@ -153,11 +155,13 @@ impl Connection {
     /// Begins a request.
     pub(super) fn hold(self: &Rc<Self>) -> Held {
         self.activity.begin();
+        self.client.open.request();
         Held { connection: Rc::clone(self), last: false }
     }
 
     /// The gate refuses the client: the connection ends, and is counted once however many requests are under way.
-    pub(super) fn refuse_client(&self, listener: &ListenerMetrics) {
+    pub(super) fn refuse_client(&self, listener: &ListenerMetrics, reason: Reason) {
+        self.client.open.refuse(reason);
         if !self.is_refused.replace(true) {
             listener.closed_as_revoked();
         }
@@ -203,10 +207,10 @@ pub async fn serve<I>(server: Rc<Server>, client: Client, io: I, drained: Draine
 where
     I: HalfClose + 'static,
 {
-    let mut stopped = drained.clone();
+    let (mut stopped, open) = (drained.clone(), Rc::clone(&client.open));
     tokio::select! {
         biased;
-        () = stopped.reached(Phase::Stopping) => {}
+        () = stopped.reached(Phase::Stopping) => open.end(ConnectionEnd::CutOff),
         () = serve_until_stopped(server, client, io, drained) => {}
     }
 }
@@ -225,11 +229,15 @@ where
                 () = async {
                     drained.reached(Phase::Draining).await;
                     sleep(limits.close_timeout).await;
-                } => None,
+                } => {
+                    connection.client.open.end(ConnectionEnd::Drained);
+                    None
+                }
                 preface = timeout(limits.request_head_timeout, read_preface(&mut io)) => match preface {
                     Ok(preface) => preface.ok().flatten(),
                     Err(_) => {
                         connection.server.telemetry.metrics.limit_hit(Limit::RequestHeadTimeout);
+                        connection.client.open.end(ConnectionEnd::HeadTimeout);
                         None
                     }
                 },
@@ -242,7 +250,8 @@ where
             (ahead.starts_with(HTTP2_PREFACE), ahead)
         }
     };
-    let io = Watched::new(io, ahead, Rc::clone(&connection.activity));
+    connection.client.open.speaks(if multiplexed { HttpVersion::Http2 } else { HttpVersion::Http1 });
+    let io = Watched::new(io, ahead, Rc::clone(&connection.activity), Rc::clone(&connection.client.open));
     let requests = Rc::clone(&connection);
     let service = service_fn(move |request: Request<Incoming>| {
         let connection = Rc::clone(&requests);
@@ -299,6 +308,7 @@ where
     C: Future<Output = hyper::Result<()>>,
 {
     let metrics = &connection.server.telemetry.metrics;
+    let open = &connection.client.open;
     let ended = async {
         let mut finishing = false;
         let stalled = |count: usize| {
@@ -317,12 +327,17 @@ where
                 biased;
                 ended = http.as_mut() => return ended.map(|()| true),
                 () = connection.end.notified(), if !finishing => {}
-                () = draining.as_mut(), if !finishing => {}
+                () = draining.as_mut(), if !finishing => open.end(ConnectionEnd::Drained),
                 limit = overdue.as_mut() => {
                     if let Some(limit) = limit {
                         metrics.limit_hit(limit);
                     }
                     let is_head = limit == Some(Limit::RequestHeadTimeout);
+                    match limit {
+                        Some(Limit::IdleTimeout) => open.end(ConnectionEnd::IdleTimeout),
+                        Some(Limit::RequestHeadTimeout) => open.end(ConnectionEnd::HeadTimeout),
+                        _ => {}
+                    }
                     let is_answered = is_head && connection.intake.time_out();
                     // To a client that has not said a word there is nothing to answer.
                     if finishing || (is_head && !is_answered) {

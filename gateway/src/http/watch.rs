@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use super::Limits;
 use super::body::Relay;
-use crate::telemetry::Limit;
+use crate::telemetry::{ConnectionEnd, Limit, OpenConnection};
 
 /// What a connection is doing; shared by its stream, its requests and its clock.
 #[derive(Debug)]
@@ -171,15 +171,16 @@ pub(super) struct Watched<I> {
     io: I,
     ahead: Bytes,
     activity: Rc<Activity>,
+    open: Rc<OpenConnection>,
     pause_max: Duration,
     /// Runs only while the client does not take what we write.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl<I> Watched<I> {
-    pub(super) fn new(io: I, ahead: Bytes, activity: Rc<Activity>) -> Self {
+    pub(super) fn new(io: I, ahead: Bytes, activity: Rc<Activity>, open: Rc<OpenConnection>) -> Self {
         let pause_max = activity.limits.response_stall_timeout;
-        Self { io, ahead, activity, pause_max, pause: None }
+        Self { io, ahead, activity, open, pause_max, pause: None }
     }
 
     /// The stream beneath, and what has been read of it and not yet given out.
@@ -194,6 +195,7 @@ impl<I> Watched<I> {
         }
         let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(self.pause_max)));
         ready!(pause.as_mut().poll(cx));
+        self.open.end(ConnectionEnd::Stalled);
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not take its answer")))
     }
 }
@@ -205,7 +207,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let before = buffer.filled().len();
+        let (before, room) = (buffer.filled().len(), buffer.remaining());
         if this.ahead.is_empty() {
             ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
         } else {
@@ -215,6 +217,9 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
         }
         if buffer.filled().len() > before {
             this.activity.heard();
+        } else if room > 0 {
+            // Under TLS its word of parting may come before the end of its stream.
+            this.open.end(ConnectionEnd::ClientClosed);
         }
         Poll::Ready(Ok(()))
     }

@@ -13,10 +13,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::socket::Socket;
 use crate::http::HalfClose;
+
+use crate::telemetry::ConnectionEnd;
 
 /// How long a closed connection is still read from.
 pub const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
@@ -28,7 +30,7 @@ pub type Heard = Rc<dyn Fn()>;
 
 /// A client's TCP stream.
 pub struct ClientStream {
-    tcp: TcpStream,
+    socket: Socket,
     state: State,
     /// Whether shutting down means more than ending our side.
     lingers: bool,
@@ -54,9 +56,16 @@ enum State {
 
 impl ClientStream {
     /// Wraps an accepted stream; `heard` is called whenever bytes arrive, until the returned hearing is ended.
-    pub fn new(tcp: TcpStream, heard: Option<Heard>) -> (Self, Hearing) {
+    pub fn new(socket: Socket, heard: Option<Heard>) -> (Self, Hearing) {
         let heard = Rc::new(RefCell::new(heard));
-        (Self { tcp, state: State::Open, lingers: true, heard: heard.clone() }, Hearing(heard))
+        (Self { socket, state: State::Open, lingers: true, heard: heard.clone() }, Hearing(heard))
+    }
+
+    fn tell(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Err(_)) = written {
+            self.socket.open().end(ConnectionEnd::ClientReset);
+        }
+        written
     }
 
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -67,10 +76,14 @@ impl ClientStream {
                 return Poll::Ready(());
             }
             let mut buffer = ReadBuf::new(&mut scrap);
-            match ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buffer)) {
+            match ready!(Pin::new(&mut self.socket.tcp).poll_read(cx, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => *left = left.saturating_sub(buffer.filled().len()),
                 // The client has closed too, or the connection is gone: nothing is left to wait for.
-                Ok(()) | Err(_) => return Poll::Ready(()),
+                Ok(()) => {
+                    self.socket.open().read_to_end();
+                    return Poll::Ready(());
+                }
+                Err(_) => return Poll::Ready(()),
             }
         }
     }
@@ -88,20 +101,31 @@ impl AsyncRead for ClientStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let result = Pin::new(&mut self.tcp).poll_read(cx, buffer);
-        if buffer.filled().len() > before
-            && let Some(heard) = &*self.heard.borrow()
-        {
-            heard();
+        let (before, room) = (buffer.filled().len(), buffer.remaining());
+        let result = ready!(Pin::new(&mut self.socket.tcp).poll_read(cx, buffer));
+        let open = self.socket.open();
+        match &result {
+            Ok(()) if buffer.filled().len() > before => {
+                open.heard();
+                if let Some(heard) = &*self.heard.borrow() {
+                    heard();
+                }
+            }
+            Ok(()) if room > 0 => {
+                open.read_to_end();
+                open.end(ConnectionEnd::ClientClosed);
+            }
+            Ok(()) => {}
+            Err(_) => open.end(ConnectionEnd::ClientReset),
         }
-        result
+        Poll::Ready(result)
     }
 }
 
 impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, bytes)
+        let result = Pin::new(&mut self.socket.tcp).poll_write(cx, bytes);
+        self.tell(result)
     }
 
     fn poll_write_vectored(
@@ -109,7 +133,8 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, slices)
+        let result = Pin::new(&mut self.socket.tcp).poll_write_vectored(cx, slices);
+        self.tell(result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -117,12 +142,13 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.socket.tcp).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if matches!(self.state, State::Open) {
-            ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
+            self.socket.open().end(ConnectionEnd::Closed);
+            ready!(Pin::new(&mut self.socket.tcp).poll_shutdown(cx))?;
             if !self.lingers {
                 return Poll::Ready(Ok(()));
             }
@@ -139,12 +165,12 @@ impl AsyncWrite for ClientStream {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     async fn pair() -> (ClientStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (ClientStream::new(listener.accept().await.unwrap().0, None).0, client)
+        (ClientStream::new(Socket::of_tests(listener.accept().await.unwrap().0), None).0, client)
     }
 
     #[tokio::test]

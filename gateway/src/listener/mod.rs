@@ -8,4 +8,5 @@ pub mod proxy_protocol;
 pub mod quota;
 pub mod reconcile;
 pub mod serve;
+pub mod socket;
 pub mod steer;

@@ -1,6 +1,7 @@
 //! A connection's way from the accept queue to HTTP: its frontend, its TLS handshake if it has one, then `http::serve`.
 //!
-//! Every connection ends in one of two records: the requests that `http` logs, or a refused handshake.
+//! Every connection has its own record, and before it either those of its requests, which `http` logs, or that of a
+//! refused handshake.
 
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use rustls::ProtocolVersion;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::server::TlsStream;
 
 use super::accept::Arrival;
@@ -18,20 +19,28 @@ use super::handshakes::Handshakes;
 use super::linger::ClientStream;
 use super::proxy_protocol::{self, Malformed, ReadError};
 use super::quota::Quotas;
+use super::socket::Socket;
 use super::steer::Steer;
+use crate::datapath::Datapath;
 use crate::http::{self, Client, Server, Wire};
 use crate::model::{Protocol, Reason};
+use crate::runtime::clock::with_cpu_time;
 use crate::runtime::{Drained, Phase, unix_now};
 use crate::snapshot::{ServedFrontend, ServedListener};
 use crate::telemetry::access::{self, Connection};
 use crate::telemetry::event::LimitHit;
 use crate::telemetry::{
-    ConnectionResult, HandshakeOutcome, Limit, Telemetry, TlsFacts, TlsVersion, WorkerMetrics,
+    ConnectionEnd, ConnectionResult, HandshakeOutcome, Limit, OpenConnection, Telemetry, TlsFacts,
+    TlsVersion, WorkerMetrics,
 };
 use crate::tls::{self, Accepted, Alpn, Credential, Refused};
 
 /// What a worker's connections need.
 pub struct Worker {
+    /// Its number.
+    pub index: usize,
+    /// Where the kernel's notes on its connections come from.
+    pub datapath: Datapath,
     /// Towards HTTP.
     pub server: Rc<Server>,
     /// Connections over all workers.
@@ -49,61 +58,64 @@ pub struct Worker {
 }
 
 /// Serves a connection to its end.
-pub async fn serve(worker: Rc<Worker>, mut arrival: Arrival) {
+pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
+    let (bound, deadline) = (arrival.bound, arrival.at + worker.handshake_timeout);
     let snapshot = worker.server.snapshots.load_full();
+    let telemetry = &worker.server.telemetry;
     // Nobody listens there any more: the connection came in between the swap and the closing of the socket.
-    let Some(frontend) = snapshot.frontend_at(arrival.bound).map(Arc::clone) else { return };
+    let Some(frontend) = snapshot.frontend_at(bound).map(Arc::clone) else { return };
     drop(snapshot);
-    let counted = match worker.quotas.enter(frontend.open(), arrival.peer.ip()) {
+    let mut socket = Socket::take_up(arrival, telemetry, frontend.metrics(), worker.index, worker.datapath);
+    let counted = match worker.quotas.enter(frontend.open(), socket.client().ip()) {
         Ok(counted) => counted,
-        Err(limit) => return turn_away(&worker.server.telemetry, &arrival, &frontend, limit),
+        Err(limit) => return turn_away(telemetry, &socket, &frontend, limit),
     };
-    worker.metrics.connection(is_local(&arrival));
+    worker.metrics.connection(socket.open().origin.is_local);
     let _share = worker.steer.share();
     let _active = frontend.metrics().accepted();
     let (id, metrics) = (frontend.id.clone(), Arc::clone(frontend.metrics()));
     let _counted = if frontend.proxy_protocol {
         // From here on the client is the one that the proxy tells of. On the heap for the same reason as below.
-        let Some(client) = Box::pin(proxied(&worker, &mut arrival, &frontend)).await else { return };
-        arrival.peer = client;
+        let Some(client) = Box::pin(proxied(&worker, &mut socket, &frontend, deadline)).await else { return };
+        socket.open().proxied(client);
         drop(counted);
         match worker.quotas.enter(frontend.open(), client.ip()) {
             Ok(counted) => counted,
-            Err(limit) => return turn_away(&worker.server.telemetry, &arrival, &frontend, limit),
+            Err(limit) => return turn_away(telemetry, &socket, &frontend, limit),
         }
     } else {
         counted
     };
+    let open = Rc::clone(socket.open());
     match frontend.protocol {
         Protocol::Http => {
-            let facts = Connection::cleartext(
-                worker.server.telemetry.access.connection_id(),
-                arrival.peer,
-                local(&arrival),
-            );
-            let (stream, _) = ClientStream::new(arrival.stream, None);
-            let (facts, credential, wire) = (Arc::new(facts), Credential::None, Wire::ByPreface);
-            let client = Client { frontend: id, metrics, facts, credential, wire };
+            let facts = Arc::new(Connection::cleartext(open.id, open.client(), open.origin.local));
+            open.established(&facts, &metrics);
+            let (stream, _) = ClientStream::new(socket, None);
+            let (credential, wire) = (Credential::None, Wire::ByPreface);
+            let client = Client { frontend: id, metrics, open, facts, credential, wire };
             http::serve(Rc::clone(&worker.server), client, stream, worker.drained.clone()).await;
         }
         Protocol::Https => {
             // On the heap and gone with its end: a connection is idle far longer than it shakes hands.
-            let Some((io, facts, credential, wire)) = Box::pin(handshake(&worker, arrival, frontend)).await
+            let Some((io, facts, credential, wire)) =
+                Box::pin(handshake(&worker, socket, frontend, deadline)).await
             else {
                 return;
             };
-            let client = Client { frontend: id, metrics, facts, credential, wire };
+            let client = Client { frontend: id, metrics, open, facts, credential, wire };
             http::serve(Rc::clone(&worker.server), client, io, worker.drained.clone()).await;
         }
     }
 }
 
 /// Closes a connection at once. Where that takes no handshake it is told why, if it reads that soon enough.
-fn turn_away(telemetry: &Telemetry, arrival: &Arrival, frontend: &ServedFrontend, limit: Limit) {
+fn turn_away(telemetry: &Telemetry, socket: &Socket, frontend: &ServedFrontend, limit: Limit) {
     frontend.metrics().turned_away(ConnectionResult::Limited);
-    LimitHit { limit, peer: Some(arrival.peer.ip()) }.emit(telemetry);
+    socket.open().end(ConnectionEnd::Limited);
+    LimitHit { limit, peer: Some(socket.client().ip()) }.emit(telemetry);
     if frontend.protocol == Protocol::Http {
-        let socket = SockRef::from(&arrival.stream);
+        let socket = SockRef::from(&socket.tcp);
         // An empty queue takes all of it at once; what does not go out is not waited for.
         let _ = socket.send(http::answer::overloaded());
         let _ = socket.shutdown(Shutdown::Write);
@@ -112,15 +124,19 @@ fn turn_away(telemetry: &Telemetry, arrival: &Arrival, frontend: &ServedFrontend
 
 /// Reads the PROXY header and gives the client's address: the peer's own where the proxy speaks for itself. `None` if
 /// there is none to be believed, with everything told.
-async fn proxied(worker: &Worker, arrival: &mut Arrival, frontend: &ServedFrontend) -> Option<SocketAddr> {
+async fn proxied(
+    worker: &Worker,
+    socket: &mut Socket,
+    frontend: &ServedFrontend,
+    deadline: Instant,
+) -> Option<SocketAddr> {
     let telemetry = &worker.server.telemetry;
-    let (id, peer) = (telemetry.access.connection_id(), arrival.peer);
-    let outcome = HandshakeOutcome::begin(telemetry, frontend.metrics(), id, peer, local(arrival));
+    let (open, peer) = (Rc::clone(socket.open()), socket.client());
+    let outcome = HandshakeOutcome::begin(telemetry, frontend.metrics(), &open);
     if !worker.server.trusts(peer.ip()) {
         outcome.refuse(Reason::ProxyUntrusted, None);
         return None;
     }
-    let deadline = arrival.at + worker.handshake_timeout;
     let (_place, shed) = worker.handshakes.enter();
     let mut drained = worker.drained.clone();
     let read = tokio::select! {
@@ -131,8 +147,11 @@ async fn proxied(worker: &Worker, arrival: &mut Arrival, frontend: &ServedFronte
             outcome.refuse(Reason::HandshakeShed, None);
             return None;
         }
-        () = drained.reached(Phase::Stopping) => return None,
-        read = timeout_at(deadline, proxy_protocol::read(&mut arrival.stream)) => read,
+        () = drained.reached(Phase::Stopping) => {
+            open.end(ConnectionEnd::CutOff);
+            return None;
+        }
+        read = timeout_at(deadline, proxy_protocol::read(&mut socket.tcp)) => read,
     };
     match read {
         Ok(Ok(client)) => {
@@ -140,7 +159,10 @@ async fn proxied(worker: &Worker, arrival: &mut Arrival, frontend: &ServedFronte
             Some(client.unwrap_or(peer))
         }
         // As with every connection that goes before it has said anything: it is counted as closed.
-        Ok(Err(ReadError::Closed)) => None,
+        Ok(Err(ReadError::Closed)) => {
+            open.read_to_end();
+            None
+        }
         Ok(Err(ReadError::Malformed(fault))) => {
             if fault == Malformed::Long {
                 telemetry.metrics.limit_hit(Limit::ProxyHeaderBytesMax);
@@ -160,13 +182,17 @@ async fn proxied(worker: &Worker, arrival: &mut Arrival, frontend: &ServedFronte
 type Secured = (TlsStream<ClientStream>, Arc<Connection>, Credential, Wire);
 
 /// Shakes hands; `None` if that failed, with everything told and the alert delivered as far as it can be.
-async fn handshake(worker: &Worker, arrival: Arrival, frontend: Arc<ServedFrontend>) -> Option<Secured> {
+async fn handshake(
+    worker: &Worker,
+    socket: Socket,
+    frontend: Arc<ServedFrontend>,
+    deadline: Instant,
+) -> Option<Secured> {
     let telemetry = &worker.server.telemetry;
-    let id = telemetry.access.connection_id();
-    let outcome = HandshakeOutcome::begin(telemetry, frontend.metrics(), id, arrival.peer, local(&arrival));
+    let open = Rc::clone(socket.open());
+    let outcome = HandshakeOutcome::begin(telemetry, frontend.metrics(), &open);
     let (place, shed) = worker.handshakes.enter();
-    let (stream, hearing) = ClientStream::new(arrival.stream, Some(place.heard()));
-    let deadline = arrival.at + worker.handshake_timeout;
+    let (stream, hearing) = ClientStream::new(socket, Some(place.heard()));
     let select = |name: Option<&str>| {
         let listener = Arc::clone(frontend.for_server_name(name)?);
         let tls = listener.tls.clone()?;
@@ -181,13 +207,18 @@ async fn handshake(worker: &Worker, arrival: Arrival, frontend: Arc<ServedFronte
             outcome.refuse(Reason::HandshakeShed, None);
             return None;
         }
-        () = drained.reached(Phase::Stopping) => return None,
-        accepted = tls::accept(stream, select, deadline, unix_now()) => accepted,
+        () = drained.reached(Phase::Stopping) => {
+            open.end(ConnectionEnd::CutOff);
+            return None;
+        }
+        accepted = with_cpu_time(tls::accept(stream, select, deadline, unix_now())) => accepted,
     };
     drop(place);
     hearing.end();
+    let (accepted, cpu_time) = accepted;
+    open.handshake_cpu(cpu_time);
     match accepted {
-        Ok(accepted) => Some(complete(outcome, accepted)),
+        Ok(accepted) => Some(complete(&open, outcome, accepted)),
         Err(refused) => {
             if refused.reason == Reason::HandshakeTimeout {
                 telemetry.metrics.limit_hit(Limit::HandshakeTimeout);
@@ -198,7 +229,11 @@ async fn handshake(worker: &Worker, arrival: Arrival, frontend: Arc<ServedFronte
     }
 }
 
-fn complete(mut outcome: HandshakeOutcome, accepted: Accepted<ClientStream, Arc<ServedListener>>) -> Secured {
+fn complete(
+    open: &OpenConnection,
+    mut outcome: HandshakeOutcome,
+    accepted: Accepted<ClientStream, Arc<ServedListener>>,
+) -> Secured {
     let Accepted { io, tls, credential, x509_v1, listener } = accepted;
     outcome.hello(tls.server_name.as_deref());
     outcome.listener(&listener.metrics);
@@ -221,7 +256,9 @@ fn complete(mut outcome: HandshakeOutcome, accepted: Accepted<ClientStream, Arc<
         sni: tls.server_name,
         handshake: Duration::ZERO,
     };
-    (io, Arc::new(outcome.complete(facts, client)), credential, wire)
+    let facts = Arc::new(outcome.complete(facts, client));
+    open.established(&facts, &listener.metrics);
+    (io, facts, credential, wire)
 }
 
 async fn refuse(mut outcome: HandshakeOutcome, refused: Refused<ClientStream, Arc<ServedListener>>) {
@@ -251,14 +288,4 @@ fn version(version: ProtocolVersion) -> TlsVersion {
         ProtocolVersion::TLSv1_2 => TlsVersion::Tls12,
         _ => TlsVersion::Unknown,
     }
-}
-
-/// Where the client came to. The bound address may be unspecified and then tells little.
-fn local(arrival: &Arrival) -> SocketAddr {
-    arrival.stream.local_addr().unwrap_or(arrival.bound)
-}
-
-/// Whether this thread runs on the CPU that the connection's packets are handled on.
-fn is_local(arrival: &Arrival) -> bool {
-    SockRef::from(&arrival.stream).cpu_affinity().is_ok_and(|cpu| cpu == rustix::thread::sched_getcpu())
 }

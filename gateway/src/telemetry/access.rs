@@ -1,4 +1,5 @@
-//! The access log: one JSON object a line for every request and every refused handshake, schema `"v":1`.
+//! The access log: one JSON object a line for every request, every refused handshake and every connection, schema
+//! `"v":1`.
 //!
 //! An [`Outcome`] is begun with a request's head, told along the way what becomes of it, and writes its line and counts
 //! once when it is dropped, so that no path forgets, not even the one on which the client goes away. A
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::model::Identity;
 
+mod connection;
 mod handshake;
 mod json;
 mod request;
@@ -39,6 +41,7 @@ const IN_MEMORY_BYTES_MAX: usize = 8 << 20;
 pub struct AccessLog {
     sink: Sink,
     query_values: bool,
+    records_connections: bool,
     connections: Arc<AtomicU64>,
 }
 
@@ -60,13 +63,21 @@ impl AccessLog {
     fn on(sink: Sink) -> Self {
         // The time of the start keeps numbers apart across restarts.
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        Self { sink, query_values: false, connections: Arc::new(AtomicU64::new(started << 32)) }
+        let connections = Arc::new(AtomicU64::new(started << 32));
+        Self { sink, query_values: false, records_connections: true, connections }
     }
 
     /// Writes query values as they are; the default redacts them.
     #[must_use]
     pub fn with_query_values(mut self, shown: bool) -> Self {
         self.query_values = shown;
+        self
+    }
+
+    /// Writes a record for each connection, or none; the default is to write them.
+    #[must_use]
+    pub fn with_connections(mut self, recorded: bool) -> Self {
+        self.records_connections = recorded;
         self
     }
 
@@ -86,9 +97,15 @@ impl AccessLog {
     }
 }
 
-/// Tells the connections of a process apart; shown as 16 hexadecimal digits.
+/// Tells the connections of a process apart, in the order they came; shown as 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(u64);
+
+impl ConnectionId {
+    fn write(self, out: &mut Vec<u8>) {
+        self.0.to_be_bytes().iter().for_each(|byte| json::hex(out, *byte));
+    }
+}
 
 impl std::fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -152,15 +169,14 @@ fn head(object: &mut Object<'_>, kind: &str, at: SystemTime, listener: &str) {
     object.text("listener", listener);
 }
 
-fn connection(object: &mut Object<'_>, id: ConnectionId, peer: SocketAddr, client: Option<&Client>) {
-    object.object("connection", |object| {
-        object.plain("id", |out| id.0.to_be_bytes().iter().for_each(|byte| json::hex(out, *byte)));
-    });
+fn connection(object: &mut Object<'_>, id: ConnectionId, peer: SocketAddr, who: Option<&Client>) {
+    object.object("connection", |object| object.plain("id", |out| id.write(out)));
+    client(object, peer, who);
+}
+
+fn client(object: &mut Object<'_>, peer: SocketAddr, client: Option<&Client>) {
     object.object("client", |object| {
-        object.plain("addr", |out| {
-            // Writing into memory cannot fail.
-            let _ = io::Write::write_fmt(out, format_args!("{peer}"));
-        });
+        object.plain("addr", |out| address(out, peer));
         if let Some(Client { identity, verified }) = client {
             if *verified {
                 object.text("identity", cut(&identity.name));
@@ -172,6 +188,11 @@ fn connection(object: &mut Object<'_>, id: ConnectionId, peer: SocketAddr, clien
             object.boolean("verified", *verified);
         }
     });
+}
+
+fn address(out: &mut Vec<u8>, address: SocketAddr) {
+    // Writing into memory cannot fail.
+    let _ = io::Write::write_fmt(out, format_args!("{address}"));
 }
 
 /// RFC 3339, UTC, milliseconds.

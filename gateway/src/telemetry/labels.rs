@@ -33,6 +33,50 @@ labels! {
         EarlyDrop = "early_drop",
     }
 
+    /// What a client is granted.
+    Verdict {
+        /// Nothing was held against it.
+        Allowed = "allowed",
+        /// Its certificate, its handshake or its address was.
+        Refused = "refused",
+        /// A limit was.
+        Limited = "limited",
+    }
+
+    /// How a connection ended: what was first.
+    ConnectionEnd {
+        /// The client closed it.
+        ClientClosed = "client_closed",
+        /// The client reset it, or it was lost.
+        ClientReset = "client_reset",
+        /// We closed it after an answer, as the answer said or the client had asked for.
+        Closed = "closed",
+        /// It was without a request for too long.
+        IdleTimeout = "idle_timeout",
+        /// A request's head took too long.
+        HeadTimeout = "request_head_timeout",
+        /// The client did not take its answer.
+        Stalled = "response_stall_timeout",
+        /// The process drained.
+        Drained = "drained",
+        /// The process stopped while it was open.
+        CutOff = "cut_off",
+        /// There was no handshake.
+        HandshakeRefused = "handshake_refused",
+        /// Closed at once at a limit.
+        Limited = "limited",
+        /// Let go of without order: memory was short, or a fault of ours.
+        Aborted = "aborted",
+    }
+
+    /// Versions of HTTP that are served.
+    HttpVersion {
+        /// RFC 9112
+        Http1 = "http/1.1",
+        /// RFC 9113
+        Http2 = "h2",
+    }
+
     /// TLS protocol versions that are served.
     TlsVersion {
         /// No version was agreed on.
@@ -241,6 +285,13 @@ impl Method {
             http::Method::PATCH => Self::Patch,
             _ => Self::Other,
         }
+    }
+}
+
+impl ConnectionEnd {
+    /// Whether the connection was more than accepted and closed.
+    pub fn was_served(self) -> bool {
+        self != Self::Limited
     }
 }
 

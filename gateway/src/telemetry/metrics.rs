@@ -13,6 +13,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 mod config;
+mod connection;
 mod http;
 mod listener;
 mod revocation;

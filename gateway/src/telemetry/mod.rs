@@ -7,15 +7,17 @@ use std::sync::Arc;
 
 pub mod access;
 pub mod certificates;
+pub mod connections;
 pub mod event;
 pub mod labels;
 pub mod log;
 pub mod metrics;
 
 pub use access::{AccessLog, AccessTarget, Connection, HandshakeOutcome, Outcome, TlsFacts};
+pub use connections::OpenConnection;
 pub use labels::{
-    CertificateRole, CheckPhase, CheckResult, ConnectionResult, CrlResult, EndpointState, Limit, PanicPlace,
-    ReloadResult, TlsVersion,
+    CertificateRole, CheckPhase, CheckResult, ConnectionEnd, ConnectionResult, CrlResult, EndpointState,
+    HttpVersion, Limit, PanicPlace, ReloadResult, TlsVersion, Verdict,
 };
 pub use metrics::{BackendMetrics, CrlMetrics, ListenerMetrics, Metrics, RouteMetrics, WorkerMetrics};
 
@@ -24,7 +26,7 @@ pub use metrics::{BackendMetrics, CrlMetrics, ListenerMetrics, Metrics, RouteMet
 pub struct Telemetry {
     /// Counters, gauges and histograms.
     pub metrics: Arc<Metrics>,
-    /// One line a request and a refused handshake.
+    /// One line a request, a refused handshake and a connection.
     pub access: AccessLog,
     /// Keeps repeated happenings from flooding the operational log.
     pub throttle: event::Throttle,

@@ -5,6 +5,7 @@ mod admin;
 mod bodies;
 mod check;
 mod check_mutations;
+mod connections;
 mod documents;
 mod drain;
 mod examples;

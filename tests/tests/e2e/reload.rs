@@ -264,7 +264,7 @@ fn a_kubernetes_volume_is_followed_through_its_links() {
 fn sighup_reloads_and_reopens_the_access_log() {
     let stage = Stage::new();
     Scene::with_clear_listener(&stage);
-    let scene = stage.start();
+    let scene = stage.start_with(|start| start.settings("access_log_connections = false\n"));
     let ask = || assert_eq!(Curl::to(scene.node.http()).get("http://gw.test/").status, 200);
     ask();
     scene.node.lines(1, |_| true);

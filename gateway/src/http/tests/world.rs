@@ -23,7 +23,8 @@ use crate::runtime::Published;
 use crate::runtime::drain::Drain;
 use crate::snapshot::{ServedFrontend, ServedListener, Snapshot};
 use crate::telemetry::access::{Connection as Facts, Lines};
-use crate::telemetry::{Telemetry, TlsFacts, TlsVersion};
+use crate::telemetry::connections::Origin;
+use crate::telemetry::{OpenConnection, Telemetry, TlsFacts, TlsVersion};
 use crate::tls::pki::Ca;
 use crate::tls::{Credential, Peer, ServerTls, TrustDomain, identity_of, provider};
 use crate::upstream::{self, Upstream};
@@ -174,7 +175,10 @@ impl World {
         let telemetry = &self.server.telemetry;
         let peer = SocketAddr::from(([192, 0, 2, 1], 1234));
         let local = SocketAddr::from(([192, 0, 2, 2], 443));
-        let mut facts = Facts::cleartext(telemetry.access.connection_id(), peer, local);
+        let metrics = telemetry.metrics.listener("default/gw:443");
+        let origin = Origin { peer, local, worker: 0, is_local: true, rtt: None };
+        let open = OpenConnection::begin(telemetry, &metrics, origin);
+        let mut facts = Facts::cleartext(open.id, peer, local);
         facts.tls = sni.map(|sni| TlsFacts {
             version: TlsVersion::Tls13,
             cipher: None,
@@ -185,7 +189,8 @@ impl World {
         });
         let client = Client {
             frontend: self.frontend.clone(),
-            metrics: telemetry.metrics.listener("default/gw:443"),
+            metrics,
+            open,
             facts: Arc::new(facts),
             credential,
             wire,

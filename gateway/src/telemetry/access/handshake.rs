@@ -1,6 +1,6 @@
 //! What becomes of a handshake.
 
-use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -8,9 +8,10 @@ use crate::model::Reason;
 use rustls::AlertDescription;
 
 use super::json::Object;
-use super::{Client, Connection, ConnectionId, TlsFacts, connection, cut, head};
+use super::{Client, Connection, TlsFacts, connection, cut, head};
 use crate::model::Identity;
 use crate::telemetry::Telemetry;
+use crate::telemetry::connections::{FailedHandshake, OpenConnection};
 use crate::telemetry::labels::TlsVersion;
 use crate::telemetry::metrics::ListenerMetrics;
 
@@ -20,9 +21,7 @@ use crate::telemetry::metrics::ListenerMetrics;
 pub struct HandshakeOutcome {
     telemetry: Arc<Telemetry>,
     listener: Arc<ListenerMetrics>,
-    id: ConnectionId,
-    peer: SocketAddr,
-    local: SocketAddr,
+    open: Rc<OpenConnection>,
     at: SystemTime,
     started: Instant,
     hello: bool,
@@ -45,16 +44,12 @@ impl HandshakeOutcome {
     pub fn begin(
         telemetry: &Arc<Telemetry>,
         listener: &Arc<ListenerMetrics>,
-        id: ConnectionId,
-        peer: SocketAddr,
-        local: SocketAddr,
+        open: &Rc<OpenConnection>,
     ) -> Self {
         Self {
             telemetry: Arc::clone(telemetry),
             listener: Arc::clone(listener),
-            id,
-            peer,
-            local,
+            open: Rc::clone(open),
             at: SystemTime::now(),
             started: Instant::now(),
             hello: false,
@@ -92,7 +87,8 @@ impl HandshakeOutcome {
         facts.handshake = self.started.elapsed();
         self.end = End::Completed;
         self.listener.handshake_completed(facts.version, facts.resumed, facts.handshake);
-        Connection { id: self.id, peer: self.peer, local: self.local, tls: Some(facts), client }
+        let (id, local) = (self.open.id, self.open.origin.local);
+        Connection { id, peer: self.open.client(), local, tls: Some(facts), client }
     }
 
     /// The PROXY header before the handshake was read, or there is no handshake: another record follows this one.
@@ -114,6 +110,9 @@ impl Drop for HandshakeOutcome {
             End::Open => (Reason::HandshakeClosed, None),
         };
         self.listener.handshake_failed(reason, self.version);
+        let failed =
+            FailedHandshake { sni: self.sni.clone(), version: self.version, client: self.client.clone() };
+        self.open.handshake_failed(reason, failed, &self.listener);
         // A connection that comes and goes without a word is a port probe: load balancers send several a second.
         let probe = reason == Reason::HandshakeClosed && !self.hello;
         if probe || !self.telemetry.access.sink.is_on() {
@@ -122,7 +121,7 @@ impl Drop for HandshakeOutcome {
         let mut line = Vec::with_capacity(1024);
         let mut object = Object::begin(&mut line);
         head(&mut object, "handshake", self.at, self.listener.name());
-        connection(&mut object, self.id, self.peer, self.client.as_ref());
+        connection(&mut object, self.open.id, self.open.client(), self.client.as_ref());
         object.object("tls", |object| {
             if self.version != TlsVersion::Unknown {
                 object.text("version", self.version.as_str());

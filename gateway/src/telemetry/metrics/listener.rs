@@ -7,8 +7,10 @@ use crate::model::Reason;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::RouteMetrics;
+use super::connection::ConnectionMetrics;
 use super::http::ActiveRequest;
 use super::shelf::{Buckets, Grid, Row, Shelf};
+use crate::telemetry::connections::{KernelRecord, TcpInfo};
 use crate::telemetry::labels::{ConnectionResult, TlsVersion, reason_index};
 
 /// Handshake results: `ok`, then every reason.
@@ -28,6 +30,7 @@ pub struct ListenerMetrics {
     refusals: Row,
     pub(super) requests_active: IntGauge,
     revoked_connections_closed: IntCounter,
+    figures: ConnectionMetrics,
 }
 
 impl ListenerMetrics {
@@ -68,6 +71,7 @@ impl ListenerMetrics {
                 "yett_revocation_connections_closed_total",
                 "Connections closed because their client certificate no longer holds",
             ),
+            figures: ConnectionMetrics::on(shelf),
         }
     }
 
@@ -86,6 +90,11 @@ impl ListenerMetrics {
     /// Counts a connection that is not served.
     pub fn turned_away(&self, result: ConnectionResult) {
         self.connections.at(result as usize).inc();
+    }
+
+    /// Counts what a connection that was served came to on the network; `rtt`: of its TCP handshake.
+    pub fn connection_closed(&self, rtt: Option<Duration>, tcp: Option<&TcpInfo>, kernel: &KernelRecord) {
+        self.figures.closed(rtt, tcp, kernel);
     }
 
     /// Counts a request as in progress until the guard is dropped.

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 
 use super::register;
@@ -70,9 +70,22 @@ impl Shelf {
         (label, values): (&str, [&str; N]),
     ) -> [Histogram; N] {
         let opts = HistogramOpts::from(self.opts(name, help)).buckets(buckets.bounds());
-        let family = literal(prometheus::HistogramVec::new(opts, &[label]));
+        let family = literal(HistogramVec::new(opts, &[label]));
         let family = self.place(family);
         values.map(|value| family.with_label_values(&[value]))
+    }
+
+    /// Histograms by several labels, resolved at their first use.
+    pub(super) fn histogram_grid<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        buckets: Buckets,
+        labels: &[&str],
+    ) -> HistogramGrid<N> {
+        let opts = HistogramOpts::from(self.opts(name, help)).buckets(buckets.bounds());
+        let made = literal(HistogramVec::new(opts, labels));
+        HistogramGrid { family: self.place(made), cells: [const { OnceLock::new() }; N] }
     }
 
     /// One counter for each value of a closed label, all shown from the start, so that a rate sees the first increment.
@@ -157,6 +170,19 @@ impl<const N: usize> Grid<N> {
     }
 }
 
+/// Histograms that are resolved once, when they are first used.
+pub(super) struct HistogramGrid<const N: usize> {
+    family: HistogramVec,
+    cells: [OnceLock<Histogram>; N],
+}
+
+impl<const N: usize> HistogramGrid<N> {
+    /// The histogram of a cell; `labels` are the values that belong to it.
+    pub(super) fn at(&self, index: usize, labels: &[&str]) -> &Histogram {
+        self.cells[index].get_or_init(|| self.family.with_label_values(labels))
+    }
+}
+
 /// Bucket boundaries.
 #[derive(Clone, Copy)]
 pub(super) enum Buckets {
@@ -166,6 +192,10 @@ pub(super) enum Buckets {
     Handshakes,
     /// 10 powers of four from 256 bytes.
     Sizes,
+    /// 18 powers of two from 10 µs: a round trip on one machine, and a SYN that was repeated after a second.
+    RoundTrips,
+    /// None, then 10 powers of two.
+    Counts,
 }
 
 impl Buckets {
@@ -174,8 +204,13 @@ impl Buckets {
             Self::Requests => (0.0005, 2.0, 14),
             Self::Handshakes => (0.0001, 2.0, 16),
             Self::Sizes => (256.0, 4.0, 10),
+            Self::RoundTrips => (0.00001, 2.0, 18),
+            Self::Counts => (1.0, 2.0, 10),
         };
-        std::iter::successors(Some(first), |bound| Some(bound * factor)).take(count).collect()
+        let none = matches!(self, Self::Counts).then_some(0.0);
+        none.into_iter()
+            .chain(std::iter::successors(Some(first), |bound| Some(bound * factor)).take(count))
+            .collect()
     }
 }
 

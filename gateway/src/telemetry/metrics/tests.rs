@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::model::{Finding, Reason, Report, Severity};
 use crate::telemetry::certificates::Certificate;
+use crate::telemetry::connections::{KernelRecord, TcpInfo};
 use crate::telemetry::labels::*;
 
 /// Uses every metric once.
@@ -14,6 +15,14 @@ fn exercised() -> Arc<Metrics> {
     let crl = metrics.crl("Secret ns/ca ca.crl");
     let worker = metrics.worker(0);
     drop(listener.accepted());
+    let span = Some(Duration::from_millis(1));
+    let kernel = KernelRecord {
+        established_to_accept: span,
+        syn_to_hello: span,
+        hello_to_read: span,
+        ..KernelRecord::default()
+    };
+    listener.connection_closed(span, Some(&TcpInfo::default()), &kernel);
     listener.handshake_completed(TlsVersion::Tls12, true, Duration::from_millis(1));
     listener.handshake_failed(Reason::UnknownCa, TlsVersion::Tls13);
     for code in [0, 200, 418, 999] {
@@ -89,6 +98,12 @@ fn every_name_is_there_and_follows_the_conventions() {
             "yett_config_last_reload_success_timestamp_seconds",
             "yett_config_last_reload_successful",
             "yett_config_reloads_total",
+            "yett_connection_established_to_accept_seconds",
+            "yett_connection_hello_to_read_seconds",
+            "yett_connection_retransmits",
+            "yett_connection_syn_to_established_seconds",
+            "yett_connection_syn_to_hello_seconds",
+            "yett_connection_wire_bytes",
             "yett_connections_active",
             "yett_connections_total",
             "yett_crl_entries",

@@ -1,0 +1,82 @@
+//! The socket of an accepted connection. However a connection ends, its socket is dropped, and here the kernel's last
+//! figures are read before the descriptor is closed: every connection has exactly one record.
+
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use super::accept::Arrival;
+use crate::datapath::socket::tcp_info;
+use crate::datapath::{Datapath, Seen};
+use crate::telemetry::connections::Origin;
+use crate::telemetry::{ListenerMetrics, OpenConnection, Telemetry};
+
+/// An accepted socket with what is told of its connection.
+#[derive(Debug)]
+pub struct Socket {
+    pub(super) tcp: TcpStream,
+    open: Rc<OpenConnection>,
+    datapath: Datapath,
+}
+
+impl Socket {
+    /// Takes up an arrival on the frontend with these metrics.
+    pub fn take_up(
+        arrival: Arrival,
+        telemetry: &Arc<Telemetry>,
+        frontend: &Arc<ListenerMetrics>,
+        worker: usize,
+        datapath: Datapath,
+    ) -> Self {
+        let tcp = arrival.stream;
+        let origin = Origin {
+            peer: arrival.peer,
+            // The bound address may be unspecified and then tells little.
+            local: tcp.local_addr().unwrap_or(arrival.bound),
+            worker,
+            is_local: is_local(&tcp),
+            rtt: tcp_info(tcp.as_raw_fd()).map(|info| info.rtt),
+        };
+        Self { tcp, open: OpenConnection::begin(telemetry, frontend, origin), datapath }
+    }
+
+    /// What is told of its connection.
+    pub fn open(&self) -> &Rc<OpenConnection> {
+        &self.open
+    }
+
+    /// The client's address: the peer's, or the one that a trusted proxy told.
+    pub fn client(&self) -> SocketAddr {
+        self.open.client()
+    }
+}
+
+#[cfg(test)]
+impl Socket {
+    /// One whose record nobody reads.
+    pub(crate) fn of_tests(stream: TcpStream) -> Self {
+        let (telemetry, _) = Telemetry::in_memory();
+        let (peer, bound) = (stream.peer_addr().unwrap(), stream.local_addr().unwrap());
+        let arrival = Arrival { stream, peer, bound, at: tokio::time::Instant::now() };
+        let metrics = telemetry.metrics.listener("default/gw:443");
+        Self::take_up(arrival, &telemetry, &metrics, 0, Datapath::Off)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let socket = self.tcp.as_raw_fd();
+        let (accepted, first_read) = self.open.seen();
+        let kernel = self.datapath.record(socket, Seen { accepted, first_read });
+        self.open.close(tcp_info(socket), kernel);
+    }
+}
+
+/// Whether this thread runs on the CPU that the connection's packets are handled on.
+fn is_local(tcp: &TcpStream) -> bool {
+    SockRef::from(tcp).cpu_affinity().is_ok_and(|cpu| cpu == rustix::thread::sched_getcpu())
+}
