@@ -87,6 +87,10 @@ pub enum Pin {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
+    /// How full memory may be, in percent, before new work is turned away; 0: the kernel decides.
+    pub memory_percent_max: u64,
+    /// What is a hundred percent; 0: what the process's control groups allow.
+    pub memory_bytes_max: u64,
     /// Connections of clients; 0: as many as come.
     pub connections_max: Cap,
     /// Those of one listener's port; 0: no limit of its own.
@@ -195,6 +199,8 @@ impl Default for Tls {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            memory_percent_max: 90,
+            memory_bytes_max: 0,
             connections_max: Cap::Auto,
             connections_per_listener_max: 0,
             connections_per_source_max: 0,

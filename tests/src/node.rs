@@ -25,6 +25,7 @@ pub struct Start {
     arguments: Vec<String>,
     settings: Option<String>,
     variables: Vec<(String, String)>,
+    processes: Option<PathBuf>,
 }
 
 /// A running gateway; it is killed when dropped.
@@ -57,6 +58,13 @@ impl Start {
         self
     }
 
+    /// In the control group whose processes this file names.
+    #[must_use]
+    pub fn within(mut self, processes: &Path) -> Self {
+        self.processes = Some(processes.to_owned());
+        self
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// # Panics
@@ -79,7 +87,15 @@ impl Start {
     pub fn spawn(self) -> Node {
         let work = TempDir::with_prefix("yett-node-").expect("a folder can be made");
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()));
-        let mut command = binary::command();
+        let mut command = match &self.processes {
+            None => binary::command(),
+            Some(processes) => {
+                // A process joins before it becomes the gateway, so that all of its memory counts.
+                let mut shell = Command::new("sh");
+                shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(processes).arg(binary::yett());
+                shell
+            }
+        };
         command.args(["run", "--address", "127.0.0.1", "--config"]).arg(self.config);
         command.args(["--admin", &admin.to_string()]);
         command.arg("--admin-socket").arg(work.path().join("admin.sock"));
@@ -112,7 +128,13 @@ impl Node {
 
     /// How a gateway is started on a path.
     pub fn at(config: &Path) -> Start {
-        Start { config: config.to_owned(), arguments: Vec::new(), settings: None, variables: Vec::new() }
+        Start {
+            config: config.to_owned(),
+            arguments: Vec::new(),
+            settings: None,
+            variables: Vec::new(),
+            processes: None,
+        }
     }
 
     /// Where the listeners of this port are reached.
@@ -294,6 +316,15 @@ impl Node {
 
 /// What the kernel says of the process and allows it.
 impl Node {
+    /// How many files the process has open.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn open_files(&self) -> u64 {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.id())).expect("the process runs");
+        files.count() as u64
+    }
+
     /// How much CPU time the process has taken.
     ///
     /// # Panics

@@ -19,7 +19,7 @@ use crate::admin::{AdminState, Command, server};
 use crate::listener::quota::{QuotaLimits, Quotas};
 use crate::listener::reconcile::Sockets;
 use crate::listener::steer::Shares;
-use crate::runtime::{Drain, Phase, Progress, Published, files, panics, worker};
+use crate::runtime::{Drain, Phase, Pressure, Progress, Published, files, panics, worker};
 use crate::settings::{AccessLogTarget, Cap, Settings};
 use crate::snapshot::Snapshot;
 use crate::source::{FileSource, ReloadHandle, Trigger};
@@ -83,6 +83,10 @@ async fn control(settings: Arc<Settings>, telemetry: Arc<Telemetry>) -> anyhow::
     let snapshots = Arc::new(Published::new(Arc::new(Snapshot::default())));
     let drain = Drain::default();
     let quotas = Quotas::new(quota_limits(&settings));
+    let (percent_max, bytes_max) = (settings.limits.memory_percent_max, settings.limits.memory_bytes_max);
+    let pressure = Pressure::watch(percent_max, bytes_max, &telemetry).context("cannot watch memory")?;
+    let short = Arc::clone(&pressure);
+    tokio::task::spawn_local(async move { short.give_back().await });
     let cut_off = Arc::new(AtomicUsize::new(0));
     let parts = Parts {
         snapshots: Arc::clone(&snapshots),
@@ -93,6 +97,7 @@ async fn control(settings: Arc<Settings>, telemetry: Arc<Telemetry>) -> anyhow::
         progress: Arc::clone(&progress),
         quotas,
         shares: Shares::new(count),
+        pressure,
     };
     let running = workers::start(count, &parts).context("cannot start the workers")?;
     if !settings.limits.hang_timeout.0.is_zero() {

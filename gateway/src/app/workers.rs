@@ -18,7 +18,7 @@ use crate::listener::reconcile::{self, Command, WORKER_COMMANDS_MAX};
 use crate::listener::serve::{self, Worker};
 use crate::listener::steer::{Shares, Steer};
 use crate::runtime::place::places;
-use crate::runtime::{Drained, Phase, Progress, Published, Vital, worker};
+use crate::runtime::{Drained, Phase, Pressure, Progress, Published, Vital, worker};
 use crate::settings::{self, Pin, Settings};
 use crate::snapshot::Snapshot;
 use crate::telemetry::event::LimitHit;
@@ -44,6 +44,8 @@ pub(super) struct Parts {
     pub(super) quotas: Arc<Quotas>,
     /// Connections by worker.
     pub(super) shares: Arc<Shares>,
+    /// Whether memory is short.
+    pub(super) pressure: Arc<Pressure>,
 }
 
 /// A running worker.
@@ -70,16 +72,20 @@ pub(super) fn start(count: usize, parts: &Parts) -> io::Result<Vec<Running>> {
 }
 
 async fn run(index: usize, count: usize, parts: Parts, steer: Steer, commands: mpsc::Receiver<Command>) {
-    let Parts { snapshots, telemetry, settings, mut drained, cut_off, progress, quotas, .. } = parts;
+    let Parts { snapshots, telemetry, settings, mut drained, cut_off, progress, quotas, pressure, .. } =
+        parts;
     let limits = &settings.limits;
     let server = Rc::new(Server {
         snapshots,
         telemetry: Arc::clone(&telemetry),
         limits: http_limits(limits),
         trusted_proxies: settings.trusted_proxies.clone(),
-        pool: Pool::new(upstream_limits(limits)),
+        pool: Pool::new(upstream_limits(limits), Arc::clone(&pressure)),
+        pressure,
     });
     let running = progress.begin(index);
+    let short = Arc::clone(&server.pressure);
+    tokio::task::spawn_local(async move { short.give_back().await });
     let _vital = Vital("worker");
     let pool = Rc::clone(&server.pool);
     tokio::task::spawn_local(async move {

@@ -19,6 +19,7 @@ use super::serve::Held;
 use super::watch::Activity;
 use super::{guard, headers};
 use crate::model::Reason;
+use crate::runtime::Room;
 use crate::telemetry::Outcome;
 use crate::upstream::UpstreamBody;
 use crate::upstream::body::BodyError;
@@ -229,6 +230,7 @@ pub(super) struct Relay {
     is_complete: Cell<bool>,
     deadline: Option<Instant>,
     alarm: RefCell<Option<Pin<Box<Sleep>>>>,
+    room: RefCell<Room>,
     activity: Rc<Activity>,
     held: RefCell<Option<Held>>,
 }
@@ -252,6 +254,7 @@ impl Relay {
 
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
         self.offered.set(None);
+        ready!(self.room.borrow_mut().poll(cx));
         let mut body = self.body.borrow_mut();
         let Some(streaming) = body.as_mut() else {
             return Poll::Ready((!self.is_complete.get()).then_some(Err(RelayError::Stalled)));
@@ -265,7 +268,9 @@ impl Relay {
         };
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
-                self.offered.set(Some((Instant::now(), frame.data_ref().map_or(0, Bytes::len))));
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                self.room.borrow().take(length);
+                self.offered.set(Some((Instant::now(), length)));
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
@@ -325,6 +330,7 @@ impl ResponseBody {
             is_complete: Cell::new(false),
             deadline,
             alarm: RefCell::new(None),
+            room: RefCell::new(Room::new(Arc::clone(held.pressure()))),
             activity: Rc::clone(&activity),
             held: RefCell::new(Some(held)),
         });

@@ -29,7 +29,7 @@ use super::tunnel::Tunnel;
 use super::upgrade;
 use crate::model::{BackendProtocol, Filter, Protocol, Reason, Refusal};
 use crate::route::{Asked, Found};
-use crate::runtime::unix_now;
+use crate::runtime::{pressure, unix_now};
 use crate::snapshot::{ServedAction, ServedBackend, ServedFrontend, ServedListener, ServedRule, Snapshot};
 use crate::telemetry::{CheckPhase, CheckResult, Limit, Outcome};
 use crate::tls::revocation::gate::{Admitted, admit};
@@ -175,6 +175,11 @@ impl Descent<'_> {
             return Err(Reason::NotImplemented.into());
         }
         let server = &self.connection.server;
+        if server.pressure.is_high() {
+            server.telemetry.metrics.limit_hit(Limit::MemoryPercentMax);
+            return Err(Refused::last(Refusal::new(Reason::Overloaded)));
+        }
+        server.pressure.take(pressure::REQUEST_BYTES);
         // hyper bounds the fields of HTTP/1.1 alone.
         if head.headers.len() > server.limits.request_fields_max {
             server.telemetry.metrics.limit_hit(Limit::RequestFieldsMax);

@@ -31,8 +31,8 @@ use super::tunnel::{HalfClose, Tunnel};
 use super::watch::{Activity, Watched};
 use super::{Limits, Pool};
 use crate::model::{FrontendId, Identity, Reason};
-use crate::runtime::Published;
 use crate::runtime::drain::{Drained, Phase};
+use crate::runtime::{Paced, Pressure, Published};
 use crate::snapshot::Snapshot;
 use crate::telemetry::access::Connection as Facts;
 use crate::telemetry::{ConnectionEnd, HttpVersion, Limit, ListenerMetrics, OpenConnection, Telemetry};
@@ -57,6 +57,8 @@ pub struct Server {
     pub limits: Limits,
     /// Peers whose word is taken for scheme, host and request id.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether memory is short.
+    pub pressure: Arc<Pressure>,
     /// The worker's connections to backends.
     pub pool: Rc<Pool>,
 }
@@ -172,6 +174,22 @@ impl Connection {
         self.tunnel.borrow().is_some()
     }
 
+    /// Waits until memory is so short that this connection must go. In each wave a quarter of those go that have read and
+    /// written nothing since the one before, and when that does not help, of all.
+    async fn shed(&self) {
+        const SHARES: u64 = 4;
+        const PATIENT_WAVES: u64 = 16;
+        let share = u64::from(self.client.facts.peer.port()) % SHARES;
+        let mut moved = self.activity.moved();
+        loop {
+            let wave = self.server.pressure.wave().await;
+            let before = std::mem::replace(&mut moved, self.activity.moved());
+            if wave % SHARES == share && (moved == before || wave > PATIENT_WAVES) {
+                return;
+            }
+        }
+    }
+
     fn end(&self) {
         if !self.ending.replace(true) {
             self.end.notify_one();
@@ -182,6 +200,10 @@ impl Connection {
 impl Held {
     pub(super) fn activity(&self) -> &Rc<Activity> {
         &self.connection.activity
+    }
+
+    pub(super) fn pressure(&self) -> &Arc<Pressure> {
+        &self.connection.server.pressure
     }
 
     /// No more requests once this one's answer is written.
@@ -251,6 +273,7 @@ where
         }
     };
     connection.client.open.speaks(if multiplexed { HttpVersion::Http2 } else { HttpVersion::Http1 });
+    let io = Paced::new(io, Arc::clone(&connection.server.pressure));
     let io = Watched::new(io, ahead, Rc::clone(&connection.activity), Rc::clone(&connection.client.open));
     let requests = Rc::clone(&connection);
     let service = service_fn(move |request: Request<Incoming>| {
@@ -279,18 +302,22 @@ where
 /// When hyper is done with a connection: on with the tunnel, or an end.
 async fn leave<I: HalfClose>(
     connection: &Connection,
-    io: Guard<Watched<I>>,
+    io: Guard<Watched<Paced<I>>>,
     unread: Bytes,
     tunnel: Option<Box<Tunnel>>,
 ) {
     let limits = &connection.server.limits;
     let (watched, early) = io.into_parts();
-    let (mut io, ahead) = watched.into_parts();
+    let (paced, ahead) = watched.into_parts();
+    let mut io = paced.into_inner();
     match tunnel {
         Some(tunnel) => {
             let early = BytesMut::from(&*[&unread[..], &early, &ahead].concat());
             let metrics = &connection.server.telemetry.metrics;
-            tunnel.run(io, early, limits.tunnel_idle_timeout, metrics).await;
+            tokio::select! {
+                () = tunnel.run(io, early, limits.tunnel_idle_timeout, metrics) => {}
+                () = connection.shed() => metrics.limit_hit(Limit::MemoryPercentMax),
+            }
         }
         // hyper leaves this to others where a request asked to leave HTTP, whatever became of that; else it is done.
         None => drop(timeout(limits.close_timeout, io.shutdown()).await),
@@ -316,18 +343,28 @@ where
         };
         let mut overdue = pin!(connection.activity.overdue(stalled));
         let mut draining = pin!(async {
-            drained.reached(Phase::Draining).await;
+            let end = tokio::select! {
+                () = drained.reached(Phase::Draining) => ConnectionEnd::Drained,
+                () = connection.server.pressure.risen() => ConnectionEnd::Aborted,
+            };
             connection.activity.first_request().await;
             // Nor one that is in the middle of its next request. Looked at again whenever more of it has come, since the
             // connection wakes the same task; the head's clock ends the wait.
             poll_fn(|_| if connection.intake.is_in_head() { Poll::Pending } else { Poll::Ready(()) }).await;
+            end
         });
+        let mut shed = pin!(connection.shed());
         loop {
             tokio::select! {
                 biased;
                 ended = http.as_mut() => return ended.map(|()| true),
+                () = shed.as_mut() => {
+                    open.end(ConnectionEnd::Aborted);
+                    metrics.limit_hit(Limit::MemoryPercentMax);
+                    return Ok(false);
+                }
                 () = connection.end.notified(), if !finishing => {}
-                () = draining.as_mut(), if !finishing => open.end(ConnectionEnd::Drained),
+                end = draining.as_mut(), if !finishing => open.end(end),
                 limit = overdue.as_mut() => {
                     if let Some(limit) = limit {
                         metrics.limit_hit(limit);

@@ -33,6 +33,8 @@ pub(super) struct Activity {
     closing_since: Cell<Option<Instant>>,
     /// Answers under way.
     relays: RefCell<Vec<Rc<Relay>>>,
+    /// How often the client was heard or took something.
+    moved: Cell<u64>,
     /// Whether a request has ever begun.
     begun: Cell<bool>,
     first: Notify,
@@ -49,6 +51,7 @@ impl Activity {
             head_since: Cell::new(Some(now)),
             closing_since: Cell::new(None),
             relays: RefCell::default(),
+            moved: Cell::new(0),
             begun: Cell::new(false),
             first: Notify::new(),
         })
@@ -105,6 +108,11 @@ impl Activity {
         if self.closing_since.get().is_none() {
             self.closing_since.set(Some(Instant::now()));
         }
+    }
+
+    /// A number that is another one whenever the client has been heard, or has taken something.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved.get()
     }
 
     fn heard(&self) {
@@ -191,6 +199,7 @@ impl<I> Watched<I> {
     fn watch<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.pause = None;
+            self.activity.moved.set(self.activity.moved.get().wrapping_add(1));
             return polled;
         }
         let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(self.pause_max)));
@@ -216,6 +225,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
             this.ahead.advance(length);
         }
         if buffer.filled().len() > before {
+            this.activity.moved.set(this.activity.moved.get().wrapping_add(1));
             this.activity.heard();
         } else if room > 0 {
             // Under TLS its word of parting may come before the end of its stream.

@@ -66,7 +66,12 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
     let Some(frontend) = snapshot.frontend_at(bound).map(Arc::clone) else { return };
     drop(snapshot);
     let mut socket = Socket::take_up(arrival, telemetry, frontend.metrics(), worker.index, worker.datapath);
-    let counted = match worker.quotas.enter(frontend.open(), socket.client().ip()) {
+    let pledge = worker.server.pressure.pledge();
+    let room = match &pledge {
+        None => Err(Limit::MemoryPercentMax),
+        Some(_) => worker.quotas.enter(frontend.open(), socket.client().ip()),
+    };
+    let counted = match room {
         Ok(counted) => counted,
         Err(limit) => return turn_away(telemetry, &socket, &frontend, limit),
     };
@@ -94,6 +99,7 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
             let (stream, _) = ClientStream::new(socket, None);
             let (credential, wire) = (Credential::None, Wire::ByPreface);
             let client = Client { frontend: id, metrics, open, facts, credential, wire };
+            drop(pledge);
             http::serve(Rc::clone(&worker.server), client, stream, worker.drained.clone()).await;
         }
         Protocol::Https => {
@@ -103,6 +109,7 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
             else {
                 return;
             };
+            drop(pledge);
             let client = Client { frontend: id, metrics, open, facts, credential, wire };
             http::serve(Rc::clone(&worker.server), client, io, worker.drained.clone()).await;
         }
@@ -204,6 +211,11 @@ async fn handshake(
         // Sent, not dropped: the place is still held here.
         Ok(()) = shed => {
             telemetry.metrics.limit_hit(Limit::HandshakesMax);
+            outcome.refuse(Reason::HandshakeShed, None);
+            return None;
+        }
+        _ = worker.server.pressure.wave() => {
+            telemetry.metrics.limit_hit(Limit::MemoryPercentMax);
             outcome.refuse(Reason::HandshakeShed, None);
             return None;
         }

@@ -247,6 +247,30 @@ impl DrainEnded {
     }
 }
 
+/// Memory has become short, or is no longer.
+#[derive(Debug)]
+pub struct MemoryPressure {
+    /// Which of the two.
+    pub is_high: bool,
+    /// Bytes in use.
+    pub used: u64,
+    /// Bytes that may be.
+    pub limit: u64,
+}
+
+impl MemoryPressure {
+    /// Shows and logs.
+    pub fn emit(&self, telemetry: &Telemetry) {
+        let Self { is_high, used, limit } = *self;
+        telemetry.metrics.memory_pressure(is_high);
+        if is_high {
+            tracing::warn!(used, limit, "memory is short: new work is turned away");
+        } else {
+            tracing::info!(used, limit, "memory is no longer short");
+        }
+    }
+}
+
 /// A limit was hit.
 #[derive(Debug)]
 pub struct LimitHit {

@@ -199,6 +199,8 @@ labels! {
         OpenFilesMax = "open_files_max",
         /// Memory of the system (ENOBUFS, ENOMEM).
         SystemMemory = "system_memory",
+        /// Memory of the process: requests and connections turned away, connections cut off.
+        MemoryPercentMax = "memory_percent_max",
         /// Open connections.
         ConnectionsMax = "connections_max",
         /// Open connections of one listener's port.

@@ -41,6 +41,7 @@ pub struct Metrics {
     pub revocation: RevocationMetrics,
     limits: Row,
     panics: Row,
+    memory_pressure: prometheus::IntGauge,
     access_log_dropped: prometheus::IntCounter,
     listeners: Family<String, ListenerMetrics>,
     routes: Family<(String, String), RouteMetrics>,
@@ -72,6 +73,8 @@ impl Metrics {
                 "where",
                 PanicPlace::ALL.iter().map(|place| place.as_str()),
             ),
+            memory_pressure: shelf
+                .gauge("yett_memory_pressure", "1 while memory is so short that new work is turned away"),
             access_log_dropped: shelf.counter(
                 "yett_access_log_dropped_total",
                 "Access log lines dropped because the log could not be written fast enough",
@@ -149,6 +152,11 @@ impl Metrics {
     /// Counts a panic.
     pub fn panicked(&self, place: PanicPlace) {
         self.panics.at(place as usize).inc();
+    }
+
+    /// Shows whether memory is short.
+    pub fn memory_pressure(&self, is_high: bool) {
+        self.memory_pressure.set(i64::from(is_high));
     }
 
     /// Counts a line that the access log had no room for.

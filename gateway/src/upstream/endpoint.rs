@@ -18,6 +18,7 @@ use super::error::UpstreamError;
 use super::h1::Connection;
 use super::pool::Limits;
 use crate::model::Endpoint;
+use crate::runtime::{Paced, Pressure};
 use crate::telemetry::BackendMetrics;
 
 /// What makes a body fit to be sent.
@@ -36,6 +37,7 @@ pub(super) struct EndpointPool<B> {
     pub(super) label: Arc<str>,
     pub(super) metrics: Arc<BackendMetrics>,
     limits: Limits,
+    pressure: Arc<Pressure>,
     /// Requests in progress, for the choice of the less busy endpoint.
     busy: Cell<usize>,
     open: Rc<Cell<usize>>,
@@ -85,12 +87,14 @@ impl<B> EndpointPool<B> {
         label: Arc<str>,
         metrics: Arc<BackendMetrics>,
         limits: Limits,
+        pressure: Arc<Pressure>,
     ) -> Self {
         Self {
             endpoint,
             label,
             metrics,
             limits,
+            pressure,
             busy: Cell::new(0),
             open: Rc::default(),
             idle: RefCell::default(),
@@ -151,6 +155,8 @@ impl<B: RequestBody> EndpointPool<B> {
         }
         *shared = None;
         let (stream, open) = self.connect().await?;
+        // What the backend sends ahead comes whether or not anybody asks for it.
+        let stream = Paced::new(stream, Arc::clone(&self.pressure));
         let (sender, connection) = http2::Builder::new(Local)
             .timer(TokioTimer::new())
             .initial_stream_window_size(self.limits.http2_stream_window_bytes)

@@ -18,6 +18,7 @@ use super::h1::{self, Answer, Broken, Outgoing};
 use super::pick::{self, Dice};
 use super::switched::Switched;
 use crate::model::{BackendKey, BackendProtocol, Endpoint};
+use crate::runtime::Pressure;
 use crate::telemetry::BackendMetrics;
 use crate::tls::revocation::gate::Admitted;
 
@@ -73,6 +74,7 @@ impl Default for Limits {
 /// A worker's connections; `B` is the body of the requests that are sent.
 pub struct Pool<B> {
     limits: Limits,
+    pressure: Arc<Pressure>,
     dice: RefCell<Dice>,
     /// By the number of the upstream.
     groups: RefCell<HashMap<u64, Rc<Group<B>>>>,
@@ -115,10 +117,11 @@ impl<B> Exchanged<B> {
 }
 
 impl<B> Pool<B> {
-    /// An empty pool.
-    pub fn new(limits: Limits) -> Rc<Self> {
+    /// An empty pool, which reads as far as there is room.
+    pub fn new(limits: Limits, pressure: Arc<Pressure>) -> Rc<Self> {
         Rc::new(Self {
             limits,
+            pressure,
             // Workers must not walk the endpoints in step.
             dice: RefCell::new(Dice::new(RandomState::new().hash_one(0u8))),
             groups: RefCell::default(),
@@ -172,8 +175,10 @@ impl<B> Pool<B> {
             .map(|(endpoint, label)| {
                 let key = (upstream.key().clone(), upstream.protocol(), endpoint.clone());
                 let metrics: &Arc<BackendMetrics> = upstream.metrics();
-                let make =
-                    || EndpointPool::new(endpoint.clone(), label.clone(), metrics.clone(), self.limits);
+                let make = || {
+                    let pressure = Arc::clone(&self.pressure);
+                    EndpointPool::new(endpoint.clone(), label.clone(), metrics.clone(), self.limits, pressure)
+                };
                 Rc::clone(pools.entry(key).or_insert_with(|| Rc::new(make())))
             })
             .collect();

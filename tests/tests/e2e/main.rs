@@ -23,6 +23,7 @@ mod open_connections;
 mod pinning;
 mod policies;
 mod ports_and_names;
+mod pressure;
 mod proxy_protocol;
 mod reload;
 mod resumption;

@@ -119,6 +119,7 @@ fn every_name_is_there_and_follows_the_conventions() {
             "yett_http_requests_total",
             "yett_http_response_size_bytes",
             "yett_limit_hits_total",
+            "yett_memory_pressure",
             "yett_panics_total",
             "yett_revocation_checks_total",
             "yett_revocation_connections_closed_total",
