@@ -68,8 +68,29 @@ impl Recorded {
 struct Shared {
     name: String,
     requests: Mutex<Vec<Recorded>>,
+    /// Places of `requests` that are free again; `None`: everything is kept.
+    forgotten: Option<Mutex<Vec<usize>>>,
     connections: AtomicU64,
     released: watch::Sender<bool>,
+}
+
+impl Shared {
+    /// Writes a request down and gives its place.
+    fn record(&self, recorded: Recorded) -> usize {
+        let mut requests = lock(&self.requests);
+        if let Some(free) = self.forgotten.as_ref().and_then(|forgotten| lock(forgotten).pop()) {
+            requests[free] = recorded;
+            return free;
+        }
+        requests.push(recorded);
+        requests.len() - 1
+    }
+
+    fn forget(&self, index: usize) {
+        if let Some(forgotten) = &self.forgotten {
+            lock(forgotten).push(index);
+        }
+    }
 }
 
 /// The backend; it ends when dropped.
@@ -94,17 +115,30 @@ impl Backend {
         Self::at(name, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 
+    /// Starts one that signs its answers, too, and forgets each request that it has answered, for as many as come.
+    ///
+    /// # Panics
+    /// When no socket is to be had.
+    pub fn forgetful(name: &str) -> Self {
+        Self::with(name, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Some(Mutex::default()))
+    }
+
     /// Starts one on an address of its own.
     ///
     /// # Panics
     /// When the address is taken.
     pub fn at(name: &str, address: SocketAddr) -> Self {
+        Self::with(name, address, None)
+    }
+
+    fn with(name: &str, address: SocketAddr, forgotten: Option<Mutex<Vec<usize>>>) -> Self {
         let listener = TcpListener::bind(address).expect("loopback has a free port");
         listener.set_nonblocking(true).expect("a socket can be made non-blocking");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             requests: Mutex::default(),
+            forgotten,
             connections: AtomicU64::new(0),
             released: watch::Sender::new(false),
         });
@@ -202,15 +236,14 @@ async fn answer(
 ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
     let (head, mut body) = request.into_parts();
     let index = {
-        let mut requests = lock(&shared.requests);
-        requests.push(Recorded {
+        let recorded = Recorded {
             method: head.method.to_string(),
             target: head.uri.to_string(),
             headers: head.headers.clone(),
             connection,
             ..Recorded::default()
-        });
-        requests.len() - 1
+        };
+        shared.record(recorded)
     };
     let path = head.uri.path();
     if path == "/mirror" {
@@ -238,6 +271,7 @@ async fn answer(
         "cut" => response.body(cut()),
         _ => response.header("content-type", "application/json").body(full(echo(&shared, &recorded))),
     };
+    shared.forget(index);
     Ok(answer?)
 }
 
@@ -329,6 +363,7 @@ fn mirror(shared: Arc<Shared>, index: usize, mut body: Incoming) -> Answer {
             }
         }
         lock(&shared.requests)[index].complete = true;
+        shared.forget(index);
     });
     Response::new(mirrored)
 }

@@ -23,6 +23,7 @@ pub mod pki;
 pub mod ports;
 pub mod raw;
 pub mod scene;
+pub mod soak;
 pub mod tools;
 pub mod wait;
 pub mod websocket;

@@ -14,6 +14,7 @@ mod demo;
 mod docs;
 mod ebpf;
 mod libtest;
+mod soak;
 mod stage;
 mod test;
 mod tidy;
@@ -48,6 +49,13 @@ enum Command {
         #[arg(last = true)]
         args: Vec<String>,
     },
+    /// Run for long under load: `reload`, `connections`; `--help` after either says more
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// Passed on: which soak, and how
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Check import directions, purity, unsafe, lint exceptions and the like
     Tidy,
     /// The kernel programs: build them, or check that the committed object is what the sources give
@@ -63,6 +71,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Demo { once, args } => demo::run(once, &args),
         Command::Test { args } => test::run(&args),
+        Command::Soak { args } => soak::run(&args),
         Command::Tidy => tidy::run(),
         Command::Ebpf { command } => ebpf::run(&command),
         Command::Ci => ci::run(),

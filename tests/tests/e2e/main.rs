@@ -33,6 +33,7 @@ mod revocation_policies;
 mod routing;
 mod service;
 mod settings;
+mod soak;
 mod tls;
 mod trust_changes;
 mod upgrades;
