@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::datapath::Datapath;
+use crate::http::roll::{self, Roll};
 use crate::http::{Limits, Pool, Server};
 use crate::listener::accept::Shortage;
 use crate::listener::handshakes::Handshakes;
@@ -82,6 +83,7 @@ async fn run(index: usize, count: usize, parts: Parts, steer: Steer, commands: m
         trusted_proxies: settings.trusted_proxies.clone(),
         pool: Pool::new(upstream_limits(limits), Arc::clone(&pressure)),
         pressure,
+        roll: Roll::default(),
     });
     let running = progress.begin(index);
     let short = Arc::clone(&server.pressure);
@@ -91,6 +93,11 @@ async fn run(index: usize, count: usize, parts: Parts, steer: Steer, commands: m
     tokio::task::spawn_local(async move {
         let _vital = Vital("pool");
         pool.keep_house().await;
+    });
+    let called = Rc::clone(&server);
+    tokio::task::spawn_local(async move {
+        let _vital = Vital("roll");
+        roll::follow(called).await;
     });
     let stall_timeout = limits.hang_timeout.0;
     if !stall_timeout.is_zero() {

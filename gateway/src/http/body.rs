@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -231,6 +231,8 @@ pub(super) struct Relay {
     deadline: Option<Instant>,
     alarm: RefCell<Option<Pin<Box<Sleep>>>>,
     room: RefCell<Room>,
+    /// Who waits for the next piece.
+    waiting: RefCell<Option<Waker>>,
     activity: Rc<Activity>,
     held: RefCell<Option<Held>>,
 }
@@ -252,14 +254,34 @@ impl Relay {
         stalled
     }
 
+    /// Lets go of the backend, since the client is refused now, and has the stream reset.
+    pub(super) fn cut(&self) {
+        if self.is_end_stream() {
+            return;
+        }
+        self.offered.set(None);
+        drop((self.body.take(), self.held.take()));
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+    }
+
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
         self.offered.set(None);
-        ready!(self.room.borrow_mut().poll(cx));
         let mut body = self.body.borrow_mut();
+        if let Some(refusal) = self.activity.told().refusal().filter(|_| !self.is_complete.get()) {
+            *body = None;
+            return Poll::Ready(Some(Err(RelayError::Refused(refusal.reason))));
+        }
+        if self.room.borrow_mut().poll(cx).is_pending() {
+            self.wait(cx);
+            return Poll::Pending;
+        }
         let Some(streaming) = body.as_mut() else {
             return Poll::Ready((!self.is_complete.get()).then_some(Err(RelayError::Stalled)));
         };
         let Poll::Ready(frame) = Pin::new(streaming).poll_frame(cx) else {
+            self.wait(cx);
             let mut alarm = self.alarm.borrow_mut();
             let Some(deadline) = self.deadline else { return Poll::Pending };
             ready!(alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline))).as_mut().poll(cx));
@@ -285,6 +307,14 @@ impl Relay {
         })
     }
 
+    /// Has a cut wake who waits.
+    fn wait(&self, cx: &Context<'_>) {
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.as_ref().is_some_and(|waiting| waiting.will_wake(cx.waker())) {
+            *waiting = Some(cx.waker().clone());
+        }
+    }
+
     fn is_end_stream(&self) -> bool {
         // What was cut off never ends cleanly: its error may not have been told yet.
         self.is_complete.get() || self.body.borrow().as_ref().is_some_and(Body::is_end_stream)
@@ -303,6 +333,9 @@ pub enum RelayError {
     /// The rule's timeout ended it.
     #[error("the answer was not complete in time")]
     Deadline,
+    /// The client is refused now.
+    #[error("the client is refused: {0}")]
+    Refused(Reason),
 }
 
 impl ResponseBody {
@@ -331,6 +364,7 @@ impl ResponseBody {
             deadline,
             alarm: RefCell::new(None),
             room: RefCell::new(Room::new(Arc::clone(held.pressure()))),
+            waiting: RefCell::new(None),
             activity: Rc::clone(&activity),
             held: RefCell::new(Some(held)),
         });
@@ -363,6 +397,7 @@ impl Body for ResponseBody {
             }
             Some(Err(RelayError::Upstream(_))) => outcome.refuse(Reason::UpstreamBodyCut),
             Some(Err(RelayError::Deadline)) => outcome.refuse(Reason::UpstreamTimeout),
+            Some(Err(RelayError::Refused(reason))) => outcome.refuse(*reason),
             Some(Err(RelayError::Stalled)) | None => {}
         }
         Poll::Ready(frame)
@@ -395,6 +430,12 @@ impl Drop for ResponseBody {
         }
         if let Content::Relayed(relay) = &self.content {
             relay.activity.unwatch(relay);
+            // The stream may be gone before it was asked for more.
+            if let Some(refusal) = relay.activity.told().refusal().filter(|_| !relay.is_end_stream())
+                && let Some(outcome) = &mut self.outcome
+            {
+                outcome.refuse(refusal.reason);
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
+use super::admission::{self, Unwelcome};
 use super::answer::Form;
 use super::authority::Authority;
 use super::body::{Broken, Progress, RequestBody, ResponseBody};
@@ -29,11 +30,10 @@ use super::tunnel::Tunnel;
 use super::upgrade;
 use crate::model::{BackendProtocol, Filter, Protocol, Reason, Refusal};
 use crate::route::{Asked, Found};
-use crate::runtime::{pressure, unix_now};
+use crate::runtime::pressure;
 use crate::snapshot::{ServedAction, ServedBackend, ServedFrontend, ServedListener, ServedRule, Snapshot};
-use crate::telemetry::{CheckPhase, CheckResult, Limit, Outcome};
-use crate::tls::revocation::gate::{Admitted, admit};
-use crate::tls::{Credential, TrustDomain};
+use crate::telemetry::{Limit, Outcome};
+use crate::tls::revocation::gate::Admitted;
 use crate::upstream::{Exchanged, Lease, Switched, Upstream, UpstreamBody, UpstreamError, pick};
 
 /// A request that is not answered by a backend.
@@ -41,17 +41,25 @@ struct Refused {
     refusal: Refusal,
     /// The connection ends with the answer.
     last: bool,
+    /// There is no answer: the connection is closed.
+    is_silent: bool,
 }
 
 impl From<Reason> for Refused {
     fn from(reason: Reason) -> Self {
-        Self { refusal: Refusal::new(reason), last: false }
+        Self { refusal: Refusal::new(reason), last: false, is_silent: false }
+    }
+}
+
+impl From<Unwelcome> for Refused {
+    fn from(Unwelcome { refusal, is_silent }: Unwelcome) -> Self {
+        Self { refusal, last: true, is_silent }
     }
 }
 
 impl Refused {
     fn last(refusal: Refusal) -> Self {
-        Self { refusal, last: true }
+        Self { refusal, last: true, is_silent: false }
     }
 }
 
@@ -99,7 +107,15 @@ pub(super) async fn forward(
         fault: connection.intake.take(),
         progress,
     };
-    let answer = descent.descend(head, body).await.unwrap_or_else(|refused| {
+    let answer = match descent.descend(head, body).await {
+        Err(refused) if refused.is_silent => {
+            descent.outcome.refuse(refused.refusal.reason);
+            // Until the connection is gone, which it is with this.
+            std::future::pending().await
+        }
+        answer => answer,
+    };
+    let answer = answer.unwrap_or_else(|refused| {
         let reason = refused.refusal.reason;
         descent.outcome.refuse(reason);
         // Without a status there is nobody left to answer.
@@ -123,17 +139,15 @@ impl Descent<'_> {
     async fn descend(&mut self, head: Parts, body: RequestBody) -> Result<Answer, Refused> {
         let connection = self.connection;
         let snapshot = Arc::clone(&self.snapshot);
-        let frontend = frontend(&snapshot, connection)?;
-        let own = own_listener(frontend, connection)?;
-        let domain = own.and_then(|own| own.tls.as_ref()).and_then(|tls| tls.trust.as_ref());
+        let frontend = admission::frontend(&snapshot, connection)?;
+        let own = admission::own_listener(frontend, connection)?;
         if let Some(own) = own {
             self.outcome.listener(&own.metrics);
         }
-        let admitted = admitted(connection, domain).inspect_err(|refused| {
-            if let Some(own) = own {
-                connection.refuse_client(&own.metrics, refused.refusal.reason);
-            }
-        })?;
+        let admitted = admission::admitted(connection, own)?;
+        if let Some(reason) = admitted.unchecked() {
+            self.outcome.unchecked(reason);
+        }
         if let Some(fault) = self.fault {
             return Err(self.faulty(fault));
         }
@@ -193,6 +207,7 @@ impl Descent<'_> {
             refusal: Refusal::with_detail(Reason::BadRequest, error.to_string()),
             // Whoever sends this on HTTP/1.1 may mean more requests than we see; an HTTP/2 stream stands for itself.
             last: head.version < Version::HTTP_2,
+            is_silent: false,
         })
     }
 
@@ -235,7 +250,14 @@ impl Descent<'_> {
         let patience = (rule.request_timeout.is_none() && rule.backend_timeout.is_none())
             .then_some(server.limits.backend_timeout);
         let exchange = lease.exchange(Request::from_parts(head, body));
-        let answered = within(exchange, sent, limit, patience, progress.as_deref()).await;
+        let answered = tokio::select! {
+            biased;
+            answered = within(exchange, sent, limit, patience, progress.as_deref()) => answered,
+            refusal = self.connection.cut().made() => {
+                let is_silent = self.connection.is_cut_off();
+                return Err(Unwelcome { refusal: refusal.clone(), is_silent }.into());
+            }
+        };
         self.outcome.attempts(lease.attempts());
         let Some(answered) = answered else {
             let hit = if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
@@ -335,65 +357,6 @@ impl Descent<'_> {
             }
         }
     }
-}
-
-/// The frontend, as long as it is served and still speaks what the connection does.
-fn frontend<'s>(snapshot: &'s Snapshot, connection: &Connection) -> Result<&'s ServedFrontend, Refused> {
-    let client = &connection.client;
-    snapshot
-        .frontend(&client.frontend)
-        .map(|frontend| &**frontend)
-        .filter(|frontend| (frontend.protocol == Protocol::Https) == client.facts.tls.is_some())
-        .ok_or_else(|| Refused::last(Refusal::new(Reason::RouteNotFound)))
-}
-
-/// The listener that the connection's server name chooses now, whose trust the client has to satisfy; none in clear.
-fn own_listener<'s>(
-    frontend: &'s ServedFrontend,
-    connection: &Connection,
-) -> Result<Option<&'s ServedListener>, Refused> {
-    let Some(tls) = &connection.client.facts.tls else { return Ok(None) };
-    // With its listener gone there is nothing that could admit the client.
-    match frontend.for_server_name(tls.sni.as_deref()) {
-        Some(listener) => Ok(Some(listener)),
-        None => Err(Refused::last(Refusal::new(Reason::MisdirectedRequest))),
-    }
-}
-
-/// Passes the gate, and counts if it had to judge anew.
-fn admitted<'c>(
-    connection: &'c Connection,
-    domain: Option<&Arc<TrustDomain>>,
-) -> Result<Admitted<'c>, Refused> {
-    let credential = &connection.client.credential;
-    let evaluations = || match credential {
-        Credential::Verified(peer) => peer.evaluations(),
-        Credential::None | Credential::Unverified(_) => 0,
-    };
-    let before = evaluations();
-    let admitted = admit(credential, domain, unix_now());
-    if evaluations() != before {
-        let phase = match &connection.client.facts.tls {
-            _ if before > 0 => CheckPhase::Live,
-            Some(tls) if tls.resumed => CheckPhase::Resumption,
-            _ => CheckPhase::Handshake,
-        };
-        let fault = match &admitted {
-            Ok(admitted) => admitted.unchecked(),
-            Err(refusal) => Some(refusal.reason),
-        };
-        let result = match fault {
-            None => Some(CheckResult::Good),
-            Some(Reason::CertificateRevoked | Reason::CertificateOnHold) => Some(CheckResult::Revoked),
-            Some(Reason::RevocationStatusUnknown) => Some(CheckResult::Unknown),
-            Some(Reason::CrlExpired) => Some(CheckResult::Stale),
-            Some(_) => None,
-        };
-        if let Some(result) = result {
-            connection.server.telemetry.metrics.revocation.checked(result, phase);
-        }
-    }
-    admitted.map_err(Refused::last)
 }
 
 /// The listener that serves a host. On TLS it has to be the connection's own: another one's clients may have had to

@@ -6,14 +6,17 @@
 
 use std::time::Duration;
 
+mod admission;
 pub mod answer;
 pub mod authority;
 pub mod body;
+mod cut;
 pub mod forward;
 pub mod frame;
 mod guard;
 pub mod headers;
 pub mod redirect;
+pub mod roll;
 pub mod serve;
 pub mod tunnel;
 mod upgrade;

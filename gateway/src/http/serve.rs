@@ -24,13 +24,15 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use super::cut::Cut;
 use super::forward::forward;
 use super::frame::{self, Framer};
 use super::guard::{Guard, Intake};
+use super::roll::Roll;
 use super::tunnel::{HalfClose, Tunnel};
 use super::watch::{Activity, Watched};
 use super::{Limits, Pool};
-use crate::model::{FrontendId, Identity, Reason};
+use crate::model::{FrontendId, Identity, Reason, Refusal, RevocationAnswer};
 use crate::runtime::drain::{Drained, Phase};
 use crate::runtime::{Paced, Pressure, Published};
 use crate::snapshot::Snapshot;
@@ -61,6 +63,8 @@ pub struct Server {
     pub pressure: Arc<Pressure>,
     /// The worker's connections to backends.
     pub pool: Rc<Pool>,
+    /// The worker's open TLS connections.
+    pub roll: Roll,
 }
 
 impl Server {
@@ -113,10 +117,20 @@ pub(super) struct Connection {
     pub(super) intake: Rc<Intake>,
     /// What the connection goes on with when HTTP is done with it.
     pub(super) tunnel: RefCell<Option<Box<Tunnel>>>,
-    ending: Cell<bool>,
+    ending: Cell<Ending>,
     /// Whether the gate has refused its client.
     is_refused: Cell<bool>,
     end: Notify,
+}
+
+/// Whether a connection is to end, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ending {
+    No,
+    /// With the last answer that is under way.
+    InOrder,
+    /// Without another word.
+    AtOnce,
 }
 
 /// Keeps a connection busy until dropped; may end it then.
@@ -130,7 +144,7 @@ impl Connection {
     fn new(server: Rc<Server>, client: Client) -> Rc<Self> {
         let address = client.facts.peer.ip().to_canonical();
         let activity = Activity::new(server.limits);
-        Rc::new(Self {
+        let connection = Rc::new(Self {
             peer: HeaderValue::from_str(&address.to_string())
                 .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             peer_is_trusted: server.trusts(address),
@@ -138,12 +152,16 @@ impl Connection {
             activity,
             tunnel: RefCell::new(None),
             client_cert: OnceCell::new(),
-            ending: Cell::new(false),
+            ending: Cell::new(Ending::No),
             is_refused: Cell::new(false),
             end: Notify::new(),
             server,
             client,
-        })
+        });
+        if connection.client.facts.tls.is_some() {
+            connection.server.roll.enter(&connection);
+        }
+        connection
     }
 
     /// The certificate of a verified client as a structured field (RFC 9440 §2.1).
@@ -190,10 +208,50 @@ impl Connection {
         }
     }
 
-    fn end(&self) {
-        if !self.ending.replace(true) {
+    /// Breaks off what the refused client has under way, if that is how its listener answers.
+    pub(super) fn part(&self, refusal: &Refusal, answer: RevocationAnswer) {
+        let ending = match answer {
+            RevocationAnswer::Http400 => return,
+            RevocationAnswer::TlsAlert => Ending::AtOnce,
+            // The answer to a request that is on its way ends the connection, and nobody misses it.
+            RevocationAnswer::CloseConnections if self.awaits_request() => Ending::No,
+            RevocationAnswer::CloseConnections => Ending::InOrder,
+        };
+        self.end(ending);
+        if self.activity.cut(refusal) {
+            self.end(Ending::AtOnce);
+        }
+        if self.ending.get() != Ending::No {
+            self.client.open.end(ConnectionEnd::Revoked);
+        }
+    }
+
+    /// Told of the client's refusal where its listener breaks off what is under way.
+    pub(super) fn cut(&self) -> &Cut {
+        self.activity.told()
+    }
+
+    /// Whether the connection ends without another word.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.ending.get() == Ending::AtOnce
+    }
+
+    /// Whether the first request is still to come, or another one's head has begun.
+    fn awaits_request(&self) -> bool {
+        !self.activity.has_begun() || self.intake.is_in_head()
+    }
+
+    fn end(&self, how: Ending) {
+        if self.ending.get() < how {
+            self.ending.set(how);
             self.end.notify_one();
         }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.server.roll.leave(self);
     }
 }
 
@@ -216,7 +274,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.connection.activity.end();
         if self.last {
-            self.connection.end();
+            self.connection.end(Ending::InOrder);
         }
     }
 }
@@ -315,7 +373,7 @@ async fn leave<I: HalfClose>(
             let early = BytesMut::from(&*[&unread[..], &early, &ahead].concat());
             let metrics = &connection.server.telemetry.metrics;
             tokio::select! {
-                () = tunnel.run(io, early, limits.tunnel_idle_timeout, metrics) => {}
+                () = tunnel.run(io, early, limits.tunnel_idle_timeout, metrics, connection.cut()) => {}
                 () = connection.shed() => metrics.limit_hit(Limit::MemoryPercentMax),
             }
         }
@@ -363,7 +421,14 @@ where
                     metrics.limit_hit(Limit::MemoryPercentMax);
                     return Ok(false);
                 }
-                () = connection.end.notified(), if !finishing => {}
+                () = connection.end.notified() => {
+                    if connection.is_cut_off() {
+                        return Ok(false);
+                    }
+                    if finishing {
+                        continue;
+                    }
+                }
                 end = draining.as_mut(), if !finishing => open.end(end),
                 limit = overdue.as_mut() => {
                     if let Some(limit) = limit {

@@ -3,10 +3,10 @@
 //! It begins when the client has been sent the backend's 101, with what either side sent ahead of its turn. A side that
 //! ends its writing is told to the other, which may go on writing. Whoever drops [`Tunnel::run`] cuts it off.
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_rustls::server::TlsStream;
 
 use super::RequestBody;
+use super::cut::Cut;
 use crate::model::Reason;
 use crate::telemetry::{Limit, Metrics, Outcome};
 use crate::upstream::Switched;
@@ -51,6 +52,7 @@ enum Broken {
     Client(io::ErrorKind),
     Backend(io::ErrorKind),
     Idle,
+    Refused(Reason),
 }
 
 impl Tunnel {
@@ -58,13 +60,15 @@ impl Tunnel {
         Self { upstream, outcome, sent: AtomicU64::new(0), is_running: false }
     }
 
-    /// Runs it to its end. `early`: what the client has sent already; `idle_max`: zero is no limit.
+    /// Runs it to its end. `early`: what the client has sent already; `idle_max`: zero is no limit; `cut`: made where the
+    /// client is refused meanwhile.
     pub(super) async fn run(
         mut self,
         mut client: impl HalfClose,
         early: BytesMut,
         idle_max: Duration,
         metrics: &Metrics,
+        cut: &Cut,
     ) {
         self.is_running = true;
         client.half_close();
@@ -73,7 +77,11 @@ impl Tunnel {
         let mut up = Flow::new(early, &received);
         let mut down = Flow::new(std::mem::take(&mut upstream.ahead), sent);
         let mut alarm = (!idle_max.is_zero()).then(|| Box::pin(sleep_until(Instant::now() + idle_max)));
+        let mut cut = pin!(cut.made());
         let ended = poll_fn(|cx| {
+            if let Poll::Ready(refusal) = cut.as_mut().poll(cx) {
+                return Poll::Ready(Err(Broken::Refused(refusal.reason)));
+            }
             let moved = [
                 up.poll(&mut client, &mut upstream.stream, cx),
                 down.poll(&mut upstream.stream, &mut client, cx),
@@ -104,6 +112,7 @@ impl Tunnel {
                 tracing::debug!(%error, "a backend broke a tunnel off");
                 self.outcome.refuse(Reason::UpstreamBodyCut);
             }
+            Err(Broken::Refused(reason)) => self.outcome.refuse(reason),
             Err(Broken::Idle) => {
                 metrics.limit_hit(Limit::TunnelIdleTimeout);
                 self.outcome.refuse(Reason::TunnelIdle);

@@ -15,6 +15,8 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use super::Limits;
 use super::body::Relay;
+use super::cut::Cut;
+use crate::model::Refusal;
 use crate::telemetry::{ConnectionEnd, Limit, OpenConnection};
 
 /// What a connection is doing; shared by its stream, its requests and its clock.
@@ -31,10 +33,13 @@ pub(super) struct Activity {
     head_since: Cell<Option<Instant>>,
     /// Since when the connection is to end.
     closing_since: Cell<Option<Instant>>,
-    /// Answers under way.
+    /// Answers of backends under way; on HTTP/1.1, where the stream itself shows a client that does not read, only how
+    /// many.
     relays: RefCell<Vec<Rc<Relay>>>,
     /// How often the client was heard or took something.
     moved: Cell<u64>,
+    relaying: Cell<usize>,
+    cut: Cut,
     /// Whether a request has ever begun.
     begun: Cell<bool>,
     first: Notify,
@@ -52,6 +57,8 @@ impl Activity {
             closing_since: Cell::new(None),
             relays: RefCell::default(),
             moved: Cell::new(0),
+            relaying: Cell::new(0),
+            cut: Cut::default(),
             begun: Cell::new(false),
             first: Notify::new(),
         })
@@ -61,8 +68,9 @@ impl Activity {
         self.multiplexed.set(true);
     }
 
-    /// Keeps an eye on an answer. On HTTP/1.1 the stream itself shows a client that does not read.
+    /// Keeps an eye on an answer.
     pub(super) fn watch(&self, relay: &Rc<Relay>) {
+        self.relaying.set(self.relaying.get() + 1);
         if self.multiplexed.get() {
             self.relays.borrow_mut().push(Rc::clone(relay));
         }
@@ -70,6 +78,7 @@ impl Activity {
 
     /// No longer. There are at most as many as streams, and the one that ends is mostly among the last.
     pub(super) fn unwatch(&self, relay: &Rc<Relay>) {
+        self.relaying.set(self.relaying.get() - 1);
         let mut relays = self.relays.borrow_mut();
         if let Some(place) = relays.iter().rposition(|other| Rc::ptr_eq(other, relay)) {
             relays.swap_remove(place);
@@ -80,6 +89,24 @@ impl Activity {
     fn cut_stalled(&self) -> usize {
         let (now, pause_max) = (Instant::now(), self.limits.response_stall_timeout);
         self.relays.borrow().iter().filter(|relay| relay.cut_if_stalled(now, pause_max)).count()
+    }
+
+    /// Breaks off what is under way: backends are let go of, requests that wait for one are told. `true`: an HTTP/1.1
+    /// connection has come to its end with that, since an answer that has begun cannot be taken back.
+    pub(super) fn cut(&self, refusal: &Refusal) -> bool {
+        self.cut.make(refusal);
+        self.relays.borrow().iter().for_each(|relay| relay.cut());
+        !self.multiplexed.get() && self.relaying.get() > 0
+    }
+
+    /// Told when that happens.
+    pub(super) fn told(&self) -> &Cut {
+        &self.cut
+    }
+
+    /// Whether a request has ever begun.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.get()
     }
 
     pub(super) fn begin(&self) {

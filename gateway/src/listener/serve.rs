@@ -30,8 +30,8 @@ use crate::snapshot::{ServedFrontend, ServedListener};
 use crate::telemetry::access::{self, Connection};
 use crate::telemetry::event::LimitHit;
 use crate::telemetry::{
-    ConnectionEnd, ConnectionResult, HandshakeOutcome, Limit, OpenConnection, Telemetry, TlsFacts,
-    TlsVersion, WorkerMetrics,
+    CheckPhase, CheckResult, ConnectionEnd, ConnectionResult, HandshakeOutcome, Limit, OpenConnection,
+    Telemetry, TlsFacts, TlsVersion, WorkerMetrics,
 };
 use crate::tls::{self, Accepted, Alpn, Credential, Refused};
 
@@ -234,6 +234,9 @@ async fn handshake(
         Err(refused) => {
             if refused.reason == Reason::HandshakeTimeout {
                 telemetry.metrics.limit_hit(Limit::HandshakeTimeout);
+            }
+            if let Some(result) = CheckResult::of(refused.reason) {
+                telemetry.metrics.revocation.checked(result, CheckPhase::Handshake);
             }
             refuse(outcome, *refused).await;
             None

@@ -57,6 +57,8 @@ labels! {
         HeadTimeout = "request_head_timeout",
         /// The client did not take its answer.
         Stalled = "response_stall_timeout",
+        /// Its client was refused, and what it had under way broken off.
+        Revoked = "revoked",
         /// The process drained.
         Drained = "drained",
         /// The process stopped while it was open.
@@ -304,6 +306,18 @@ impl TlsVersion {
             Some(rustls::ProtocolVersion::TLSv1_2) => Self::Tls12,
             Some(rustls::ProtocolVersion::TLSv1_3) => Self::Tls13,
             _ => Self::Unknown,
+        }
+    }
+}
+
+impl CheckResult {
+    /// The label of a check that ended in a refusal, or would have; `None`: the reason is another one.
+    pub fn of(reason: Reason) -> Option<Self> {
+        match reason {
+            Reason::CertificateRevoked | Reason::CertificateOnHold => Some(Self::Revoked),
+            Reason::RevocationStatusUnknown => Some(Self::Unknown),
+            Reason::CrlExpired => Some(Self::Stale),
+            _ => None,
         }
     }
 }

@@ -19,7 +19,7 @@ use super::provider::provider;
 use super::tickets::TicketKeys;
 use super::trust::TrustDomain;
 use super::verifier::ClientVerifier;
-use crate::model::{CertificateChain, FrontendId, TlsTermination};
+use crate::model::{CertificateChain, FrontendId, RevocationAnswer, TlsTermination};
 
 /// Protocols offered by ALPN, the preferred one first.
 pub(super) const ALPN_H2: &[u8] = b"h2";
@@ -127,7 +127,9 @@ pub fn server_tls(
     let mut config = builder.with_cert_resolver(Arc::new(ServerCertificates(certificates)));
     config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = Arc::new(tickets.ticketer(ticket_context(frontend, listener, trust.as_deref())));
+    let context = ticket_context(frontend, listener, trust.as_deref());
+    let told_in_handshake = trust.clone().filter(|trust| trust.answer() == RevocationAnswer::TlsAlert);
+    config.ticketer = Arc::new(tickets.ticketer(context, told_in_handshake));
     // One is enough: clients that open many connections get one with each. A request that comes with the ticket could
     // be replayed, so there is none (0-RTT).
     config.send_tls13_tickets = 1;

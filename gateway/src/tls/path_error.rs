@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::{AlertDescription, CertificateError, OtherError};
 
-use crate::model::Reason;
+use crate::model::{Reason, Refusal};
 
 /// A chain is not accepted. Displays as a sentence without the client's own words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +35,7 @@ impl PathError {
             Reason::BadSignature => CertificateError::BadSignature,
             Reason::WrongUsage => CertificateError::InvalidPurpose,
             Reason::BadCertificate => CertificateError::BadEncoding,
+            Reason::CertificateRevoked | Reason::CertificateOnHold => CertificateError::Revoked,
             _ => CertificateError::Other(OtherError(Arc::new(self.clone()))),
         }
     }
@@ -42,6 +43,13 @@ impl PathError {
     /// The alert that the client gets (RFC 8446 §6).
     pub fn alert(&self) -> u8 {
         AlertDescription::from(self.to_rustls()).into()
+    }
+}
+
+/// A path that verifies and whose certificates are not in force, where the handshake is to tell.
+impl From<Refusal> for PathError {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal.reason, refusal.detail.to_string())
     }
 }
 
@@ -114,6 +122,10 @@ mod tests {
             (Reason::BadCertificate, 42),
             (Reason::NameNotAllowed, 46),
             (Reason::CertificateUnknown, 46),
+            (Reason::CertificateRevoked, 44),
+            (Reason::CertificateOnHold, 44),
+            (Reason::RevocationStatusUnknown, 46),
+            (Reason::CrlExpired, 46),
         ] {
             assert_eq!(PathError::new(reason, "").alert(), alert, "{reason}");
         }

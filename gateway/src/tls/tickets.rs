@@ -3,7 +3,8 @@
 //! A ticket lets a client resume without showing its certificate again, so it must be worth nothing where another
 //! listener, other anchors or other rules hold. Its key is therefore derived from what it is bound to: elsewhere it
 //! opens to nothing and the handshake is a full one. The same inputs make the same key, so tickets survive reloads and
-//! work on every worker. They are not bound to revocation data, which the gate looks at on every request.
+//! work on every worker. They are not bound to revocation data, which the gate looks at on every request; but where the
+//! handshake itself is to tell that a certificate is revoked, a change of that data makes the next one a full one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use rustls::server::ProducesTickets;
 use zeroize::Zeroizing;
+
+use super::trust::TrustDomain;
 
 /// How long a key seals tickets, seconds. Its tickets open for as long again, so a ticket is good for 6 to 12 hours.
 pub const TICKET_KEY_ROTATION_S: u64 = 6 * 3600;
@@ -38,9 +41,16 @@ impl TicketKeys {
         Ok(Self(Salt::new(HKDF_SHA256, b"yett session tickets").extract(&*secret)))
     }
 
-    /// Seals and opens tickets that are bound to `context`.
-    pub(super) fn ticketer(&self, context: [u8; 32]) -> Ticketer {
-        Ticketer { secret: self.0.clone(), context, keys: ArcSwapOption::empty(), clock: unix_seconds }
+    /// Seals and opens tickets that are bound to `context`, and with a domain to its revocation data as well: a ticket
+    /// of other data opens to nothing.
+    pub(super) fn ticketer(&self, context: [u8; 32], domain: Option<Arc<TrustDomain>>) -> Ticketer {
+        Ticketer {
+            secret: self.0.clone(),
+            context,
+            domain,
+            keys: ArcSwapOption::empty(),
+            clock: unix_seconds,
+        }
     }
 }
 
@@ -55,6 +65,7 @@ impl fmt::Debug for TicketKeys {
 pub(super) struct Ticketer {
     secret: Prk,
     context: [u8; 32],
+    domain: Option<Arc<TrustDomain>>,
     keys: ArcSwapOption<Keys>,
     clock: fn() -> u64,
 }
@@ -89,6 +100,18 @@ impl Ticketer {
     }
 }
 
+impl Ticketer {
+    /// What a ticket is authenticated with.
+    fn bond(&self, epoch: [u8; EPOCH_BYTES]) -> [u8; EPOCH_BYTES + 32] {
+        let mut bond = [0; EPOCH_BYTES + 32];
+        bond[..EPOCH_BYTES].copy_from_slice(&epoch);
+        if let Some(domain) = &self.domain {
+            bond[EPOCH_BYTES..].copy_from_slice(&domain.revocation().load().digest());
+        }
+        bond
+    }
+}
+
 impl ProducesTickets for Ticketer {
     fn enabled(&self) -> bool {
         true
@@ -102,7 +125,7 @@ impl ProducesTickets for Ticketer {
         let keys = self.keys()?;
         let epoch = keys.epoch.to_be_bytes();
         let mut sealed = plain.to_vec();
-        let nonce = keys.current.seal_in_place_append_tag(Aad::from(epoch), &mut sealed).ok()?;
+        let nonce = keys.current.seal_in_place_append_tag(Aad::from(self.bond(epoch)), &mut sealed).ok()?;
         Some([&epoch, &nonce.as_ref()[..], &sealed].concat())
     }
 
@@ -117,7 +140,8 @@ impl ProducesTickets for Ticketer {
             _ => return None,
         };
         let mut session = sealed.to_vec();
-        let length = key.open_in_place(Nonce::from(nonce), Aad::from(*epoch), &mut session).ok()?.len();
+        let length =
+            key.open_in_place(Nonce::from(nonce), Aad::from(self.bond(*epoch)), &mut session).ok()?.len();
         session.truncate(length);
         Some(session)
     }
@@ -146,11 +170,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::ValidationMode;
+    use crate::tls::pki::{Ca, bundle};
+    use crate::tls::revocation::RevocationIndex;
 
     const T: u64 = 1_000_000 * TICKET_KEY_ROTATION_S;
 
     fn at(keys: &TicketKeys, context: u8, clock: fn() -> u64) -> Ticketer {
-        Ticketer { clock, ..keys.ticketer([context; 32]) }
+        Ticketer { clock, ..keys.ticketer([context; 32], None) }
     }
 
     #[test]
@@ -175,15 +202,37 @@ mod tests {
     }
 
     #[test]
+    fn a_ticket_that_is_bound_to_revocation_data_ends_with_it() {
+        let keys = TicketKeys::generate().unwrap();
+        let ca = Ca::root("CA");
+        let domain = TrustDomain::new(bundle(&[&ca.der]), ValidationMode::AllowValidOnly, Vec::new());
+        let domain = Arc::new(domain.unwrap());
+        let publish = |of: u8| domain.revocation().store(RevocationIndex::empty().known_by([of; 32]).into());
+        let (bound, free) = (keys.ticketer([1; 32], Some(domain.clone())), keys.ticketer([1; 32], None));
+        publish(1);
+        let tickets = [&bound, &free].map(|ticketer| ticketer.encrypt(b"session").unwrap());
+        let opens = || {
+            [&bound, &free]
+                .map(|ticketer| tickets.each_ref().map(|ticket| ticketer.decrypt(ticket).is_some()))
+        };
+        assert_eq!(opens(), [[true, false], [false, true]]);
+        publish(2);
+        assert_eq!(opens(), [[false, false], [false, true]]);
+        // A list that comes back is the same list, whatever was there in between.
+        publish(1);
+        assert_eq!(opens(), [[true, false], [false, true]]);
+    }
+
+    #[test]
     fn no_two_tickets_are_alike() {
-        let ticketer = TicketKeys::generate().unwrap().ticketer([0; 32]);
+        let ticketer = TicketKeys::generate().unwrap().ticketer([0; 32], None);
         assert_ne!(ticketer.encrypt(b"a"), ticketer.encrypt(b"a"));
     }
 
     proptest! {
         #[test]
         fn damaged_tickets_open_to_nothing(at in 0..100_usize, bit in 0..8_u8, cut in 0..40_usize) {
-            let ticketer = TicketKeys::generate().unwrap().ticketer([0; 32]);
+            let ticketer = TicketKeys::generate().unwrap().ticketer([0; 32], None);
             let mut ticket = ticketer.encrypt(&[7; 60]).unwrap();
             prop_assert!(ticketer.decrypt(&ticket[..cut]).is_none());
             let at = at.min(ticket.len() - 1);

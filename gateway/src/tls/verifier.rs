@@ -1,7 +1,8 @@
 //! A trust domain as rustls asks it: the client certificate verifier of a listener.
 //!
 //! The verifier is shared by all connections and is not called when a session is resumed, so it decides only whether a
-//! full handshake may go on; what a connection's client is, resumed or not, `accept` asks the domain afterwards. What
+//! full handshake may go on; what a connection's client is, resumed or not, `accept` asks the domain afterwards. Whether
+//! certificates are revoked it asks only where a policy wants that answered in the handshake; the gate asks again. What
 //! rustls's errors cannot carry (who was refused, and why in words) is left on the thread for the caller of
 //! `process_new_packets`, which runs the verifier before it returns.
 
@@ -21,8 +22,9 @@ use super::certificate::Certificate;
 use super::identity::identity_of;
 use super::path_error::PathError;
 use super::provider::algorithms;
+use super::revocation::gate;
 use super::trust::TrustDomain;
-use crate::model::{Identity, Reason, ValidationMode};
+use crate::model::{Identity, Reason, RevocationAnswer, ValidationMode};
 
 /// How many bytes of authority names are sent to clients as a hint which certificate to choose. A longer list is not
 /// sent at all: then clients choose freely (RFC 8446 §4.2.4), and handshakes stay small.
@@ -101,14 +103,21 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        if self.trust.mode() == ValidationMode::AllowInsecureFallback {
+        let falls_back = self.trust.mode() == ValidationMode::AllowInsecureFallback;
+        let tells_revoked = self.trust.answer() == RevocationAnswer::TlsAlert;
+        if falls_back && !tells_revoked {
             return Ok(ClientCertVerified::assertion());
         }
         let chain = std::iter::once(end_entity).chain(intermediates);
         let chain: Vec<CertificateDer<'_>> = chain.map(|der| CertificateDer::from(&**der)).collect();
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         match self.trust.verify_chain(&chain, now) {
+            Ok(verified) if tells_revoked => match gate::judge_path(&verified.path, &self.trust, now) {
+                Ok(()) => Ok(ClientCertVerified::assertion()),
+                Err(refusal) => Err(self.refuse(end_entity, refusal.into())),
+            },
             Ok(_) => Ok(ClientCertVerified::assertion()),
+            Err(_) if falls_back => Ok(ClientCertVerified::assertion()),
             Err(error) => Err(self.refuse(end_entity, error)),
         }
     }

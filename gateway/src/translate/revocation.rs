@@ -214,10 +214,6 @@ fn unsupported(policy: &Object<RevocationPolicy>) -> Option<Fault> {
         let words = "is not supported yet; until it is, the status of every client is unknown";
         faults.push(Fault::at("UnsupportedValue", &format!("spec.sources[{index}].{name}"), words));
     }
-    if policy.spec.answer != written::RevocationAnswer::Http400 {
-        let words = "is not supported yet; Http400 is";
-        faults.push(Fault::at("UnsupportedValue", "spec.answer", words));
-    }
     Fault::merged(&faults)
 }
 

@@ -173,6 +173,16 @@ fn rules_are_as_written() {
     let rules = &revocation(&plan, "b").unwrap().rules;
     assert_eq!((rules.depth, rules.on_unknown), (RevocationDepth::Leaf, OnUnknown::Allow));
     assert_eq!(rules.staleness_max_s, 5400);
+    for (word, answer) in [
+        ("Http400", RevocationAnswer::Http400),
+        ("CloseConnections", RevocationAnswer::CloseConnections),
+        ("TlsAlert", RevocationAnswer::TlsAlert),
+    ] {
+        let (plan, report) = translate(&text(&format!(", answer: {word}")), &testing::facts());
+        let found = revocation(&plan, "a").unwrap();
+        assert_eq!((found.rules.answer, found.is_complete), (answer, true), "{word}");
+        assert_eq!(ancestors(&report, "p", "Accepted"), ["True/Accepted"], "{word}");
+    }
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod proxy_protocol;
 mod reload;
 mod resumption;
 mod revocation;
+mod revocation_answers;
 mod revocation_lists;
 mod revocation_policies;
 mod routing;

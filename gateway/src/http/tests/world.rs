@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
+use crate::http::roll::Roll;
 use crate::http::{Client, HalfClose, Limits, Pool, Server, Wire, serve};
 use crate::model::backend::EndpointHost;
 use crate::model::route::{RuleHost, WeightedBackend};
@@ -108,6 +109,7 @@ impl World {
                 trusted_proxies: plan.trusted_proxies.clone(),
                 pressure: Arc::default(),
                 pool: Pool::new(plan.upstream, Arc::default()),
+                roll: Roll::default(),
             }),
             drain: Drain::default(),
             lines,

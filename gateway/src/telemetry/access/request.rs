@@ -39,6 +39,7 @@ pub struct Outcome {
     upstream: Option<Duration>,
     status: Option<StatusCode>,
     reason: Option<Reason>,
+    unchecked: Option<Reason>,
     received: Arc<AtomicU64>,
     sent: u64,
     complete: bool,
@@ -78,6 +79,7 @@ impl Outcome {
             upstream: None,
             status: None,
             reason: None,
+            unchecked: None,
             received: Arc::default(),
             sent: 0,
             complete: false,
@@ -129,6 +131,11 @@ impl Outcome {
         self.reason.get_or_insert(reason);
     }
 
+    /// Nothing vouches for the client's not being revoked; it passes all the same, and this is why it might not have.
+    pub fn unchecked(&mut self, reason: Reason) {
+        self.unchecked = Some(reason);
+    }
+
     /// Counts bytes of the request's body; for the wrapper around it, which lives elsewhere.
     pub fn received(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.received)
@@ -178,6 +185,7 @@ impl Outcome {
         });
         object.number("status", self.status.map_or(0, |status| status.as_u16().into()));
         object.text_if("reason", self.reason.map(Reason::as_str));
+        object.text_if("unchecked", self.unchecked.map(Reason::as_str));
         object.text_if("route", self.route.as_ref().map(|route| &**route.name()));
         match &self.rule {
             Some(Rule::Name(name)) => object.text("rule", name),

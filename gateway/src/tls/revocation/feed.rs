@@ -17,12 +17,13 @@ use std::collections::HashMap;
 use std::hash::RandomState;
 use std::sync::{Arc, Weak};
 
+use aws_lc_rs::digest::{Context, SHA256};
 pub use event::{CrlEvent, CrlOutcome, CrlSummary, Currency, Terms};
 pub use freshness::freshness;
 pub use source::CLOCK_SKEW_MAX_S;
 
 use super::index::{List, RevocationIndex};
-use crate::model::{CrlMaterial, IssuerCertificate, IssuerId};
+use crate::model::{CrlMaterial, IssuerCertificate};
 use crate::tls::trust::TrustDomain;
 use source::{Evidence, Source};
 
@@ -46,18 +47,8 @@ struct Followed {
     /// Whether there is material that should be there and is not.
     lacks_material: bool,
     learnt: Vec<Arc<IssuerCertificate>>,
-    /// The index that was published last, and what it was made of.
+    /// The index that was published last.
     published: Weak<RevocationIndex>,
-    made_of: Ingredients,
-}
-
-/// What an index is made of; equal ingredients make equal indices.
-#[derive(Default, PartialEq, Eq)]
-struct Ingredients {
-    lists: Vec<[u8; 32]>,
-    tried: Vec<IssuerId>,
-    awaited: Vec<Arc<[u8]>>,
-    broken: bool,
 }
 
 /// Every list in use, by the digest of its DER: one copy, however many bundles hold it.
@@ -144,33 +135,39 @@ impl Feed {
             source.verify(&domain.issuers().iter().chain(&followed.learnt), &mut self.shelf);
             events.extend(source.judge(name, domain.issuers(), &followed.learnt, terms, now, &mut evidence));
         }
-        let made_of = Ingredients::of(&evidence);
+        let digest = digest(&evidence);
         let published = followed.published.upgrade();
-        let stands = published.is_some_and(|index| Arc::ptr_eq(&index, &domain.revocation().load()));
-        if !stands || followed.made_of != made_of {
+        let stands = published.is_some_and(|index| {
+            Arc::ptr_eq(&index, &domain.revocation().load()) && index.digest() == digest
+        });
+        if !stands {
             let Evidence { lists, tried, awaited, broken } = evidence;
-            let index = Arc::new(RevocationIndex::new(lists, tried, awaited, broken).under(domain.rules()));
+            let index = RevocationIndex::new(lists, tried, awaited, broken).under(domain.rules());
+            let index = Arc::new(index.known_by(digest));
             followed.published = Arc::downgrade(&index);
-            followed.made_of = made_of;
             domain.revocation().store(index);
         }
         events
     }
 }
 
-impl Ingredients {
-    fn of(evidence: &Evidence) -> Self {
-        let sorted = |mut lists: Vec<[u8; 32]>| {
-            lists.sort_unstable();
-            lists
-        };
-        Self {
-            lists: sorted(evidence.lists.iter().map(|list| list.digest).collect()),
-            tried: evidence.tried.clone(),
-            awaited: evidence.awaited.clone(),
-            broken: evidence.broken,
-        }
-    }
+/// SHA-256 over what an index is made of; equal ingredients make equal indices.
+fn digest(evidence: &Evidence) -> [u8; 32] {
+    let mut lists: Vec<[u8; 32]> = evidence.lists.iter().map(|list| list.digest).collect();
+    lists.sort_unstable();
+    let mut digest = Context::new(&SHA256);
+    let mut add = |kind: u8, part: &[u8]| {
+        digest.update(&[kind]);
+        digest.update(&(part.len() as u64).to_be_bytes());
+        digest.update(part);
+    };
+    add(0, &[u8::from(evidence.broken)]);
+    lists.iter().for_each(|list| add(1, list));
+    evidence.tried.iter().for_each(|issuer| add(2, &issuer.0));
+    evidence.awaited.iter().for_each(|name| add(3, name));
+    let mut out = [0; 32];
+    out.copy_from_slice(digest.finish().as_ref());
+    out
 }
 
 impl Shelf {

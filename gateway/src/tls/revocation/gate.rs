@@ -65,6 +65,20 @@ pub fn admit<'c>(
     answer(peer, standing)
 }
 
+/// Decides on a path that the domain has just verified, for a handshake that is to tell the outcome. `now`: Unix seconds.
+///
+/// # Errors
+/// Why the client is refused.
+pub(in crate::tls) fn judge_path(
+    path: &VerifiedPath,
+    domain: &Arc<TrustDomain>,
+    now: i64,
+) -> Result<(), Refusal> {
+    let index = domain.revocation().load();
+    note_awaited(path, &index, domain);
+    judge(path, &index, domain.rules(), now).map(|_| ())
+}
+
 fn is_domain_of(peer: &Peer, domain: &Arc<TrustDomain>) -> bool {
     std::ptr::eq(peer.case.borrow().domain.as_ptr(), Arc::as_ptr(domain))
 }

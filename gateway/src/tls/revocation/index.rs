@@ -81,6 +81,7 @@ pub struct RevocationIndex {
     /// Whether issuers without a list are unknown rather than unchecked.
     covers_all: bool,
     staleness_max_s: i64,
+    digest: [u8; 32],
 }
 
 impl Default for RevocationIndex {
@@ -112,7 +113,8 @@ impl RevocationIndex {
         for issuer in tried {
             issuers.entry(issuer).or_default();
         }
-        Self { issuers, awaited, broken, covers_all: false, staleness_max_s: CRL_STALENESS_MAX_S }
+        let staleness_max_s = CRL_STALENESS_MAX_S;
+        Self { issuers, awaited, broken, covers_all: false, staleness_max_s, digest: [0; 32] }
     }
 
     /// Judges by the rules of a policy: every issuer has to be covered, and the policy's staleness counts.
@@ -122,6 +124,16 @@ impl RevocationIndex {
             self.staleness_max_s = rules.staleness_max_s;
         }
         self
+    }
+
+    /// Told apart from others of its domain by a digest of what it was made of.
+    pub fn known_by(self, digest: [u8; 32]) -> Self {
+        Self { digest, ..self }
+    }
+
+    /// Of what it was made of; equal ones judge alike at any one time. Zeros: nothing has been judged yet.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
     }
 
     /// Judges a certificate of a verified path. `authority`: it is a CA's. Allocates nothing unless it is revoked.
