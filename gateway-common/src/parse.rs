@@ -316,3 +316,46 @@ pub const fn opening(first: Option<[u8; 6]>) -> Opening {
         _ => Opening::Other,
     }
 }
+
+/// What a SYN's TCP options say of the client's stack (RFC 9293 §3.2, RFC 7323); user space reads them off the SYN that
+/// the kernel saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// The largest segment that it takes.
+    pub segment_bytes_max: Option<u16>,
+    /// The power of two that its window counts in.
+    pub window_scale: Option<u8>,
+    /// Whether it acknowledges selectively (RFC 2018).
+    pub selective: bool,
+    /// Whether it sends timestamps.
+    pub timestamps: bool,
+}
+
+/// Reads the options between the TCP header and the payload. What follows a malformed option is left out, as every
+/// stack does.
+pub fn tcp_options(mut bytes: &[u8]) -> TcpOptions {
+    let mut options = TcpOptions::default();
+    loop {
+        bytes = match bytes {
+            [] | [0, ..] => return options,
+            [1, rest @ ..] => rest,
+            [kind, length, rest @ ..] => {
+                let Some(value_bytes) = usize::from(*length).checked_sub(2) else { return options };
+                let Some((value, rest)) = rest.split_at_checked(value_bytes) else { return options };
+                match (kind, value) {
+                    (2, [high, low]) => options.segment_bytes_max = Some(u16::from_be_bytes([*high, *low])),
+                    (3, [scale]) => options.window_scale = Some(*scale),
+                    (4, []) => options.selective = true,
+                    (8, [_, _, _, _, _, _, _, _]) => options.timestamps = true,
+                    _ => {}
+                }
+                rest
+            }
+            [_] => return options,
+        };
+    }
+}
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

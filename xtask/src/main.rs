@@ -7,6 +7,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")
 )]
 
+mod bench;
 mod cargo;
 mod ci;
 mod demo;
@@ -63,6 +64,11 @@ enum Command {
         #[command(subcommand)]
         command: ebpf::Command,
     },
+    /// Measure
+    Bench {
+        #[command(subcommand)]
+        command: bench::Command,
+    },
     /// Everything continuous integration checks: fmt, tidy, cargo-deny, the kernel object, clippy, tests
     Ci,
 }
@@ -73,6 +79,7 @@ fn main() -> ExitCode {
         Command::Test { args } => test::run(&args),
         Command::Soak { args } => soak::run(&args),
         Command::Tidy => tidy::run(),
+        Command::Bench { command } => bench::run(&command),
         Command::Ebpf { command } => ebpf::run(&command),
         Command::Ci => ci::run(),
     };

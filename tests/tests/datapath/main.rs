@@ -10,6 +10,8 @@ mod cost;
 mod differential;
 mod handshakes;
 mod kernel;
+mod live;
+mod net;
 mod object;
 mod packets;
 mod rules;

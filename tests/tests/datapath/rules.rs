@@ -185,7 +185,7 @@ fn events_are_a_sample_and_can_be_switched_off() {
 }
 
 /// The events so far.
-fn events(kernel: &mut Kernel) -> Vec<Event> {
+pub(crate) fn events(kernel: &mut Kernel) -> Vec<Event> {
     let mut ring: RingBuf<_> = kernel.map(map::EVENTS);
     let mut events = Vec::new();
     while let Some(item) = ring.next() {
