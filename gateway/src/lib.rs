@@ -11,6 +11,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod datapath;
+pub mod handover;
 pub mod http;
 pub mod listener;
 pub mod model;

@@ -43,6 +43,8 @@ pub struct Settings {
     pub drain_timeout: Span,
     /// How long to go on accepting, unready, before a drain begins.
     pub drain_delay: Span,
+    /// How long a successor may take to become ready in an upgrade.
+    pub upgrade_timeout: Span,
     /// Peers whose `x-forwarded-*` and `x-request-id` are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Handling of certificates.
@@ -182,6 +184,7 @@ impl Default for Settings {
             log: "info".into(),
             drain_timeout: Span::seconds(30),
             drain_delay: Span::seconds(0),
+            upgrade_timeout: Span::seconds(60),
             trusted_proxies: Vec::new(),
             tls: Tls::default(),
             datapath: Datapath::default(),

@@ -158,6 +158,11 @@ impl Backend {
         lock(&self.shared.requests).clone()
     }
 
+    /// Whether any that arrived so far is picked; the last are looked at first.
+    pub fn any(&self, pick: impl Fn(&Recorded) -> bool) -> bool {
+        lock(&self.shared.requests).iter().rev().any(pick)
+    }
+
     /// How many requests arrived so far.
     pub fn count(&self) -> usize {
         lock(&self.shared.requests).len()

@@ -18,7 +18,12 @@ pub fn yett() -> &'static Path {
 
 /// A command of the binary's, without the tests' own variable: its name is that of a setting.
 pub fn command() -> Command {
-    let mut command = Command::new(yett());
+    command_by(None)
+}
+
+/// The same by another path, which leads to the binary or to something in its place.
+pub fn command_by(path: Option<&Path>) -> Command {
+    let mut command = Command::new(path.unwrap_or_else(|| yett()));
     command.env_remove("YETT_BIN");
     command
 }

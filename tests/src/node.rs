@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::metrics::Metrics;
+use crate::process::Process;
 use crate::{Site, binary, ports, tools, wait};
 
 /// The ports that a test's listeners may name; each is bound elsewhere.
@@ -26,11 +28,15 @@ pub struct Start {
     settings: Option<String>,
     variables: Vec<(String, String)>,
     processes: Option<PathBuf>,
+    program: Option<PathBuf>,
 }
 
 /// A running gateway; it is killed when dropped.
 pub struct Node {
-    child: Child,
+    command: Command,
+    process: Process,
+    /// Those that it has taken over from.
+    former: Vec<Process>,
     work: TempDir,
     binds: BTreeMap<u16, SocketAddr>,
     admin: SocketAddr,
@@ -65,18 +71,20 @@ impl Start {
         self
     }
 
+    /// By this path instead of the binary's own.
+    #[must_use]
+    pub fn program(mut self, path: &Path) -> Self {
+        self.program = Some(path.to_owned());
+        self
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// # Panics
     /// When it ends or does not become ready.
     pub fn ready(self) -> Node {
         let mut node = self.spawn();
-        wait::soon("/readyz to answer 200", || {
-            if let Ok(Some(status)) = node.child.try_wait() {
-                panic!("yett ended with {status}:\n{}", node.log());
-            }
-            node.try_admin("/readyz").is_some_and(|(status, _)| status == 200)
-        });
+        node.wait_ready();
         node
     }
 
@@ -88,7 +96,7 @@ impl Start {
         let work = TempDir::with_prefix("yett-node-").expect("a folder can be made");
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()));
         let mut command = match &self.processes {
-            None => binary::command(),
+            None => binary::command_by(self.program.as_deref()),
             Some(processes) => {
                 // A process joins before it becomes the gateway, so that all of its memory counts.
                 let mut shell = Command::new("sh");
@@ -115,8 +123,8 @@ impl Start {
         command.args(self.arguments).envs(self.variables);
         let log = File::create(work.path().join("stderr")).expect("the log can be made");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = command.spawn().expect("yett can be started");
-        Node { child, work, binds, admin }
+        let process = Process::start(&mut command);
+        Node { command, process, former: Vec::new(), work, binds, admin }
     }
 }
 
@@ -134,6 +142,7 @@ impl Node {
             settings: None,
             variables: Vec::new(),
             processes: None,
+            program: None,
         }
     }
 
@@ -164,7 +173,7 @@ impl Node {
 
     /// The process id.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// What an admin path answers, as (status, body).
@@ -295,12 +304,107 @@ impl Node {
 
     /// Whether the process runs.
     pub fn alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        self.process.ended().is_none()
     }
 
     /// Waits until the process has ended.
     pub fn ended(&mut self, limit: Duration) -> ExitStatus {
-        wait::until("the gateway to end", limit, || self.child.try_wait().ok().flatten())
+        wait::until("the gateway to end", limit, || self.process.ended())
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Panics
+    /// When it ends or does not become ready.
+    pub fn wait_ready(&mut self) {
+        wait::soon("/readyz to answer 200", || {
+            if let Some(status) = self.process.ended() {
+                panic!("yett ended with {status}:\n{}", self.log());
+            }
+            self.try_admin("/readyz").is_some_and(|(status, _)| status == 200)
+        });
+    }
+
+    /// Changes the text of its settings, which a successor or a restart reads.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    pub fn change_settings(&self, toml: &str) {
+        fs::write(self.work.path().join("yett.toml"), toml).expect("the settings can be written");
+    }
+}
+
+/// Other processes in its place.
+impl Node {
+    /// Has it upgraded, and follows the successor.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn upgrade(&mut self) {
+        let answer = self.yett(&["upgrade"]);
+        let answer: Value = serde_json::from_str(&answer).expect("the answer is JSON");
+        assert_eq!(answer["result"], "ok", "{answer}");
+        let process = answer["process"].as_u64().and_then(|id| u32::try_from(id).ok());
+        self.follow(process.expect("the answer has the process"));
+    }
+
+    /// From now on it is this process that is meant.
+    pub fn follow(&mut self, process: u32) {
+        assert_ne!(process, self.id());
+        let former = std::mem::replace(&mut self.process, Process::descendant(process));
+        self.former.push(former);
+    }
+
+    /// The process id that the admin listener tells.
+    pub fn told_id(&self) -> Option<u32> {
+        let (_, text) = self.try_admin("/readyz?verbose")?;
+        text.strip_prefix("[+] process: ")?.split(',').next()?.parse().ok()
+    }
+
+    /// Waits until the process that it has taken over from last has ended.
+    pub fn former_ended(&mut self, limit: Duration) -> ExitStatus {
+        let former = self.former.last_mut().expect("there was one");
+        wait::until("the former process to end", limit, || former.ended())
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again as it was started first.
+    pub fn start_again(&mut self) {
+        self.process = Process::start(&mut self.command);
+    }
+
+    /// Starts it again as a service manager would that has kept these sockets, of which there are two at most.
+    ///
+    /// # Panics
+    /// When there are more.
+    pub fn start_again_with(&mut self, sockets: Vec<OwnedFd>) {
+        // Numbers are what counts, and a shell can set them.
+        let script = r#"exec 3<&0 4<&1 0</dev/null 1>/dev/null; LISTEN_PID=$$ exec "$@""#;
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]).arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.env("LISTEN_FDS", sockets.len().to_string());
+        let mut sockets = sockets.into_iter();
+        command.stdin(sockets.next().map_or_else(Stdio::null, Stdio::from));
+        command.stdout(sockets.next().map_or_else(Stdio::null, Stdio::from));
+        assert!(sockets.next().is_none(), "there are only two descriptors to spare");
+        let log = File::options().append(true).open(self.work.path().join("stderr"));
+        command.stderr(log.expect("the log is there"));
+        self.process = Process::start(&mut command);
+    }
+
+    /// The processes that it has started and that have not ended.
+    pub fn children(&self) -> Vec<u32> {
+        self.process.children()
     }
 
     /// How much memory the process holds, in bytes.
@@ -357,8 +461,9 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        // Those that were started first, first: what they started falls to this process then.
+        self.former.iter_mut().for_each(Process::kill);
+        self.process.kill();
         if thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();

@@ -13,12 +13,14 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::server::Surface;
-use super::{AdminState, Command, Readiness, dump, page};
+use super::server::{ADMIN_CONNECTION_LIFE, Surface};
+use super::{AdminState, Command, NotUpgraded, Readiness, Upgraded, dump, page};
 use crate::telemetry::ReloadResult;
 
 /// How long a command may take until its answer is given up (the command itself goes on).
 const ADMIN_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same of an upgrade, which has a limit of its own: as long as the connection may live.
+const UPGRADE_TIMEOUT: Duration = ADMIN_CONNECTION_LIFE;
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -66,6 +68,9 @@ fn read(state: &AdminState, path: &str, query: Option<&str>) -> Answer {
 fn readiness(readiness: &Readiness, verbose: bool) -> Answer {
     let ready = readiness.is_ready();
     let mut words = String::new();
+    if verbose {
+        words += &format!("[+] process: {}, version {}\n", std::process::id(), env!("CARGO_PKG_VERSION"));
+    }
     for (name, holds, detail) in readiness.checks().iter().filter(|(_, holds, _)| verbose || !holds) {
         words += &format!("[{}] {name}: {detail}\n", if *holds { '+' } else { '-' });
     }
@@ -92,14 +97,33 @@ async fn command(state: &AdminState, path: &str) -> Answer {
             Some(()) => text(StatusCode::ACCEPTED, "draining\n"),
             None => unanswered(),
         },
-        _ => text(StatusCode::NOT_FOUND, "no such command; there are /reload and /drain\n"),
+        "/upgrade" => match ask_within(UPGRADE_TIMEOUT, state, Command::Upgrade).await {
+            Some(Ok(Upgraded { process, generation })) => {
+                json(&serde_json::json!({"result": "ok", "process": process, "generation": generation}))
+            }
+            Some(Err(NotUpgraded { result, words })) => {
+                let mut answer = json(&serde_json::json!({"result": result.as_str(), "detail": words}));
+                *answer.status_mut() = StatusCode::CONFLICT;
+                answer
+            }
+            None => unanswered(),
+        },
+        _ => text(StatusCode::NOT_FOUND, "no such command; there are /reload, /drain and /upgrade\n"),
     }
 }
 
 /// Hands a command to the control loop and waits for its answer.
 async fn ask<T>(state: &AdminState, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+    ask_within(ADMIN_COMMAND_TIMEOUT, state, command).await
+}
+
+async fn ask_within<T>(
+    limit: Duration,
+    state: &AdminState,
+    command: impl FnOnce(oneshot::Sender<T>) -> Command,
+) -> Option<T> {
     let (answer, answered) = oneshot::channel();
-    timeout(ADMIN_COMMAND_TIMEOUT, async {
+    timeout(limit, async {
         state.commands.send(command(answer)).await.ok()?;
         answered.await.ok()
     })
@@ -201,7 +225,8 @@ mod tests {
         assert_eq!(ask_path(&state, Surface::Open, "GET", "/readyz").await, (200, "ready\n".to_owned()));
         let (status, verbose) = ask_path(&state, Surface::Open, "GET", "/readyz?verbose").await;
         assert_eq!(status, 200);
-        assert!(verbose.starts_with("[+] snapshot: generation 7\n[+] listeners: 1 bound"), "{verbose}");
+        assert!(verbose.starts_with(&format!("[+] process: {}, ", std::process::id())), "{verbose}");
+        assert!(verbose.contains("[+] snapshot: generation 7\n[+] listeners: 1 bound"), "{verbose}");
     }
 
     #[tokio::test]

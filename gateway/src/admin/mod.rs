@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::model::{Plan, Report};
 use crate::runtime::Published;
 use crate::telemetry::certificates::Certificate;
-use crate::telemetry::{ReloadResult, Telemetry};
+use crate::telemetry::{ReloadResult, Telemetry, UpgradeResult};
 
 mod answer;
 mod dump;
@@ -67,6 +67,26 @@ pub enum Command {
     Reload(oneshot::Sender<Reloaded>),
     /// Begin to drain; answer once that has begun.
     Drain(oneshot::Sender<()>),
+    /// Upgrade to a successor; answer once it has taken over, or why it has not.
+    Upgrade(oneshot::Sender<Result<Upgraded, NotUpgraded>>),
+}
+
+/// A successor that has taken over.
+#[derive(Clone, Copy, Debug)]
+pub struct Upgraded {
+    /// Its process id.
+    pub process: u32,
+    /// The generation that it serves.
+    pub generation: u64,
+}
+
+/// Why none has.
+#[derive(Clone, Debug)]
+pub struct NotUpgraded {
+    /// As the metric has it.
+    pub result: UpgradeResult,
+    /// For people.
+    pub words: String,
 }
 
 /// What a reload came to.

@@ -3,9 +3,11 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -48,8 +50,36 @@ pub(super) enum Surface {
 /// # Errors
 /// The address cannot be bound.
 pub async fn bind_tcp(address: SocketAddr) -> io::Result<AdminListener> {
-    let surface = if address.ip().is_loopback() { Surface::Loopback } else { Surface::Open };
-    Ok(AdminListener { sockets: Sockets::Tcp(TcpListener::bind(address).await?), surface })
+    Ok(AdminListener::new(Sockets::Tcp(TcpListener::bind(address).await?), surface_of(address)))
+}
+
+/// Takes up a TCP listener that a predecessor left.
+///
+/// # Errors
+/// It is none.
+pub fn inherit_tcp(fd: OwnedFd) -> io::Result<AdminListener> {
+    let listener = std::net::TcpListener::from(fd);
+    let address = listener.local_addr()?;
+    listener.set_nonblocking(true)?;
+    Ok(AdminListener::new(Sockets::Tcp(TcpListener::from_std(listener)?), surface_of(address)))
+}
+
+fn surface_of(address: SocketAddr) -> Surface {
+    if address.ip().is_loopback() { Surface::Loopback } else { Surface::Open }
+}
+
+/// Takes up the unix socket that a predecessor left at this path.
+///
+/// # Errors
+/// It is none.
+pub fn inherit_socket(path: &Path, fd: OwnedFd) -> io::Result<AdminListener> {
+    let listener = std::os::unix::net::UnixListener::from(fd);
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    let listener = AdminListener::new(Sockets::Unix(listener, path.to_owned()), Surface::Socket);
+    // The path is the predecessor's until this process serves there.
+    listener.left.store(true, Ordering::Relaxed);
+    Ok(listener)
 }
 
 /// Makes the unix socket, for its owner alone; missing folders are made. A socket that a dead process left is replaced.
@@ -70,7 +100,7 @@ pub fn bind_socket(path: &Path) -> io::Result<AdminListener> {
     fs::set_permissions(&aside, fs::Permissions::from_mode(0o600))
         .and_then(|()| fs::rename(&aside, path))
         .inspect_err(|_| drop(fs::remove_file(&aside)))?;
-    Ok(AdminListener { sockets: Sockets::Unix(listener, path.to_owned()), surface: Surface::Socket })
+    Ok(AdminListener::new(Sockets::Unix(listener, path.to_owned()), Surface::Socket))
 }
 
 /// A bound admin socket.
@@ -78,6 +108,30 @@ pub fn bind_socket(path: &Path) -> io::Result<AdminListener> {
 pub struct AdminListener {
     sockets: Sockets,
     surface: Surface,
+    /// Whether a successor has the socket, and its path with it.
+    left: Arc<AtomicBool>,
+}
+
+/// The same socket, to be left to a successor.
+#[derive(Debug)]
+pub struct Leaving {
+    fd: OwnedFd,
+    left: Arc<AtomicBool>,
+}
+
+impl Leaving {
+    /// The socket.
+    ///
+    /// # Errors
+    /// The system has no descriptor to give.
+    pub fn fd(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
+    /// A successor has it: its path stays when the listener goes.
+    pub fn left(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -92,6 +146,22 @@ enum Stream {
 }
 
 impl AdminListener {
+    fn new(sockets: Sockets, surface: Surface) -> Self {
+        Self { sockets, surface, left: Arc::default() }
+    }
+
+    /// The same socket once more, to be left to a successor.
+    ///
+    /// # Errors
+    /// The system has no descriptor to give.
+    pub fn leaving(&self) -> io::Result<Leaving> {
+        let fd = match &self.sockets {
+            Sockets::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+            Sockets::Unix(listener, _) => listener.as_fd().try_clone_to_owned(),
+        };
+        Ok(Leaving { fd: fd?, left: Arc::clone(&self.left) })
+    }
+
     /// The address of a TCP listener.
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.sockets {
@@ -102,6 +172,7 @@ impl AdminListener {
 
     /// Answers for as long as the future is polled. Each connection is a task of the current runtime.
     pub async fn serve(self, state: Arc<AdminState>) {
+        self.left.store(false, Ordering::Relaxed);
         let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
         let surface = self.surface;
         loop {
@@ -139,7 +210,9 @@ impl AdminListener {
 
 impl Drop for AdminListener {
     fn drop(&mut self) {
-        if let Sockets::Unix(_, path) = &self.sockets {
+        if let Sockets::Unix(_, path) = &self.sockets
+            && !self.left.load(Ordering::Relaxed)
+        {
             let _ = fs::remove_file(path);
         }
     }

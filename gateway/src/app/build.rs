@@ -101,6 +101,11 @@ impl Builder {
         }
     }
 
+    /// The keys of session tickets, for a successor.
+    pub(super) fn tickets(&self) -> &TicketKeys {
+        &self.tickets
+    }
+
     /// Builds the snapshot of a plan. A listener whose certificate or trust cannot be used is left out: it is never
     /// served with less than the documents ask for. `now`: Unix seconds.
     pub(super) fn build(&mut self, plan: &Plan, former: &Snapshot, now: i64) -> Built {

@@ -2,15 +2,21 @@
 //! thread; the workers only ever load what is published.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Seek as _;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::MemfdFlags;
+
 use crate::admin::{AdminState, Readiness, Reloaded};
+use crate::handover::{self, Item, Kind};
 use crate::listener::reconcile::Sockets;
 use crate::model::{Facts, Finding, Plan, Report, Severity};
-use crate::resources::Resources;
+use crate::resources::{self, Resources};
 use crate::runtime::{Published, unix_now};
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
@@ -18,13 +24,15 @@ use crate::source::{FileSource, Loaded};
 use crate::status::Status;
 use crate::telemetry::event::{ConfigReloaded, ListenerBound, ListenerFailed, Occasion};
 use crate::telemetry::{ReloadResult, Telemetry};
-use crate::tls::certificates_in_use;
 use crate::tls::revocation::Want;
+use crate::tls::{self, certificates_in_use};
 use crate::translate::translate;
 
 use super::build::{Builder, gathered, settle};
+use super::estate::TICKETS;
 use super::facts::facts;
 use super::service_manager::ServiceManager;
+use super::upgrade::UpgradeError;
 
 /// What the control thread holds.
 pub(super) struct Control {
@@ -103,6 +111,77 @@ impl Control {
         self.admin.crls.store(Arc::new(self.builder.lists()));
     }
 
+    /// Leaves to a predecessor what only one process can do, until [`Control::take_over`].
+    pub(super) fn hold_back(&mut self) {
+        self.manager.hush();
+        self.status.hold();
+    }
+
+    /// Speaks for the service from now on.
+    pub(super) fn take_over(&mut self) {
+        for error in self.status.release() {
+            tracing::error!(%error, "cannot write the status");
+        }
+        self.manager.speak();
+        for (address, sockets) in self.sockets.bound() {
+            self.manager.keep(*address, sockets);
+        }
+        self.tell_manager();
+    }
+
+    /// The generation that is served, if traffic is taken; else why it is not.
+    pub(super) fn ready(&self) -> Result<u64, String> {
+        match self.readiness.snapshot {
+            Some(generation) if self.readiness.is_ready() => Ok(generation),
+            _ => Err(self.readiness.in_words(errors(&self.report))),
+        }
+    }
+
+    /// Closes what a former process has left and the documents do not ask for. Says which addresses.
+    pub(super) fn give_up(&mut self) -> Vec<String> {
+        let addresses = self.sockets.give_up();
+        // A service manager that has died sockets of them keeps them no longer.
+        addresses.iter().for_each(|address| self.manager.forget(*address));
+        addresses.iter().map(SocketAddr::to_string).collect()
+    }
+
+    /// What a successor is left.
+    ///
+    /// # Errors
+    /// It would not serve what is served now, or the system has nothing to give.
+    pub(super) fn legacy(&self) -> Result<(handover::Facts, Vec<Item>), UpgradeError> {
+        // What stays though its document has gone bad: no other process has it.
+        let kept = [
+            resources::Code::KeptLastGood.as_str(),
+            tls::Code::CrlKept.as_str(),
+            tls::Code::CrlSuperseded.as_str(),
+        ];
+        if let Some(finding) = self.report.findings.iter().find(|finding| kept.contains(&finding.code)) {
+            let Finding { code, object, message, .. } = finding;
+            return Err(UpgradeError::Kept(format!("{object}: {message} [{code}]")));
+        }
+        let mut items = Vec::new();
+        for (address, sockets) in self.sockets.bound() {
+            for (number, socket) in sockets.iter().enumerate() {
+                let fd = socket.as_fd().try_clone_to_owned()?;
+                items.push(Item { kind: Kind::Listener, name: format!("{address}/{number}"), fd });
+            }
+        }
+        let secret = rustix::fs::memfd_create(c"yett-tickets", MemfdFlags::CLOEXEC);
+        let mut secret = File::from(secret.map_err(std::io::Error::from)?);
+        self.builder.tickets().leave(&mut secret)?;
+        secret.rewind()?;
+        items.push(Item { kind: Kind::Tickets, name: TICKETS.to_owned(), fd: secret.into() });
+        let upgrades = self.telemetry.metrics.upgrades();
+        Ok((handover::Facts { process: std::process::id(), upgrades }, items))
+    }
+
+    /// Leaves every listening socket to a successor but those that it has no use for.
+    pub(super) fn leave(&mut self, unwanted: &[String]) {
+        let unwanted = unwanted.iter().filter_map(|name| name.parse().ok()).collect();
+        self.sockets.leave(&unwanted);
+    }
+
     /// From the first moment of a drain on.
     pub(super) fn unready(&mut self) {
         self.readiness.draining = true;
@@ -111,6 +190,8 @@ impl Control {
 
     /// Closes every listening socket, after what has queued is taken.
     pub(super) fn close(&mut self) {
+        // First: a socket that somebody holds takes connections, whether or not anybody accepts them.
+        self.sockets.bound().keys().for_each(|address| self.manager.forget(*address));
         self.sockets.close();
     }
 
@@ -126,12 +207,14 @@ impl Control {
         let (plan, built) = settle(&self.resources, &mut self.facts, &mut self.builder, &former);
         let wanted = plan.sockets();
         let addresses: BTreeSet<SocketAddr> = wanted.keys().copied().collect();
-        let held = self.sockets.bound().clone();
+        let held: BTreeSet<SocketAddr> = self.sockets.bound().keys().copied().collect();
         // Bound before the swap, so that a failure is known; opened after it, so that whoever comes is served.
         let mut prepared = self.sockets.prepare(&addresses);
         let mut failed = std::mem::take(&mut prepared.failed);
+        let inherited = prepared.inherited();
         let generation = built.snapshot.generation;
         self.snapshot.store(built.snapshot);
+        held.difference(&addresses).for_each(|address| self.manager.forget(*address));
         failed.extend(self.sockets.commit(prepared, &addresses));
         self.facts.bound.clear();
         for (address, frontend) in &wanted {
@@ -142,9 +225,11 @@ impl Control {
                     Err(error.to_string())
                 }
             };
-            if outcome.is_ok() && !held.contains(address) {
-                ListenerBound { frontend, address: *address, sockets: self.sockets.workers() }
+            if let (false, Some(sockets)) = (held.contains(address), self.sockets.bound().get(address)) {
+                let (count, inherited) = (sockets.len(), inherited.get(address).copied().unwrap_or(0));
+                ListenerBound { frontend, address: *address, sockets: count, inherited }
                     .emit(&self.telemetry);
+                self.manager.keep(*address, sockets);
             }
             let known = self.facts.bound.entry(frontend.clone()).or_insert(Ok(()));
             if known.is_ok() {
@@ -166,7 +251,7 @@ impl Control {
         let (_, mut report) = translate(&self.resources, &self.facts);
         let translated = std::mem::take(&mut report.findings);
         report.findings = gathered(&self.resources, [self.source_findings.clone(), translated, findings]);
-        let errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+        let errors = errors(&report);
         let result = match errors {
             0 => ReloadResult::Ok,
             _ if plan.frontends.is_empty() => ReloadResult::Rejected,
@@ -197,7 +282,22 @@ impl Control {
         self.admin.report.store(Arc::new(report.clone()));
         self.admin.readiness.store(Arc::new(self.readiness.clone()));
         self.report = report;
-        self.manager.serving(self.readiness.is_ready(), &self.readiness.in_words(errors));
+        self.tell_manager();
         Reloaded { result, generation, errors }
     }
+
+    /// A successor was started: the manager hears of it as of a reload, which the successor completes, or this process
+    /// if nothing comes of it.
+    pub(super) fn tell_of_upgrade(&self) {
+        self.manager.reloading();
+    }
+
+    /// How it stands, for the service manager.
+    pub(super) fn tell_manager(&self) {
+        self.manager.serving(self.readiness.is_ready(), &self.readiness.in_words(errors(&self.report)));
+    }
+}
+
+fn errors(report: &Report) -> usize {
+    report.findings.iter().filter(|finding| finding.severity == Severity::Error).count()
 }

@@ -2,20 +2,22 @@
 //! a deadline, force).
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::admin::{AdminState, Command, server};
+use crate::admin::{AdminState, Command, Upgraded};
+use crate::handover::kept_by_manager;
 use crate::listener::quota::{QuotaLimits, Quotas};
 use crate::listener::reconcile::Sockets;
 use crate::listener::steer::Shares;
@@ -23,14 +25,17 @@ use crate::runtime::{Drain, Phase, Pressure, Progress, Published, files, panics,
 use crate::settings::{AccessLogTarget, Cap, Settings};
 use crate::snapshot::Snapshot;
 use crate::source::{FileSource, ReloadHandle, Trigger};
-use crate::telemetry::event::{DrainBegun, DrainEnded};
+use crate::telemetry::event::{DrainBegun, DrainEnded, TakenOver};
 use crate::telemetry::{AccessLog, AccessTarget, Metrics, Telemetry, log};
 use crate::tls::TicketKeys;
 use crate::tls::revocation::WANTED;
 
+use super::admin_sockets::AdminSockets;
 use super::build::Builder;
 use super::control::Control;
+use super::estate::Estate;
 use super::service_manager::ServiceManager;
+use super::upgrade::{self, Heir, UpgradeError, Upgrades};
 use super::workers::{self, Parts};
 
 /// How often the same documents are looked at again: dates pass, and sockets that were taken become free.
@@ -47,6 +52,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Errors
 /// Something that the process cannot do without is not to be had: a log, the admin listener, threads.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
+    // Before anything is opened that could take their numbers.
+    let kept = kept_by_manager();
     log::start(&settings.log, log::LogFormat::of_stderr())?;
     let metrics = Metrics::new();
     let target = access_target(&settings.access_log);
@@ -59,26 +66,34 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the control thread")?;
-    let outcome = LocalSet::new().block_on(&runtime, control(Arc::new(settings), Arc::clone(&telemetry)));
+    let outcome =
+        LocalSet::new().block_on(&runtime, control(Arc::new(settings), Arc::clone(&telemetry), kept));
     telemetry.access.close(Instant::now() + ACCESS_LOG_CLOSE);
     runtime.shutdown_background();
     outcome
 }
 
 /// The control thread's whole life.
-async fn control(settings: Arc<Settings>, telemetry: Arc<Telemetry>) -> anyhow::Result<()> {
+async fn control(
+    settings: Arc<Settings>,
+    telemetry: Arc<Telemetry>,
+    kept: Vec<(String, OwnedFd)>,
+) -> anyhow::Result<()> {
+    let started = Instant::now();
     // Before anything else: a signal that comes early must not kill what has just begun.
-    let mut ends = Ends::new().context("cannot follow signals")?;
-    let mut hangups = signal(SignalKind::hangup()).context("cannot follow signals")?;
+    let mut asked = Asked::new(settings.upgrade_timeout.0).context("cannot follow signals")?;
     let manager = Rc::new(ServiceManager::of_environment());
+    let mut estate = Estate::find(kept).await?;
     let count = worker::count(settings.workers);
     let progress = Progress::new(count);
     let watched = Arc::clone(&progress);
     tokio::task::spawn_local(Rc::clone(&manager).keep_alive(move || watched.is_live()));
     let (admin, mut commands) = AdminState::new(Arc::clone(&telemetry));
-    serve_admin(&settings, &admin).await?;
-    let tickets =
-        TicketKeys::generate().map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    let mut admin_sockets = AdminSockets::bind(&settings, &mut estate).await?;
+    let tickets = match estate.tickets() {
+        Some(tickets) => tickets,
+        None => TicketKeys::generate().map_err(|_| anyhow!("the system gives no random numbers"))?,
+    };
     let builder = Builder::new(Arc::clone(&telemetry), tickets, settings.tls.v1_client_certificates);
     let snapshots = Arc::new(Published::new(Arc::new(Snapshot::default())));
     let drain = Drain::default();
@@ -106,53 +121,122 @@ async fn control(settings: Arc<Settings>, telemetry: Arc<Telemetry>) -> anyhow::
     let (senders, threads): (Vec<_>, Vec<_>) =
         running.into_iter().map(|worker| (worker.commands, worker.thread)).unzip();
     let mut source = FileSource::new(settings.config.clone());
-    let sockets = Sockets::new(senders);
+    let sockets = Sockets::new(senders, std::mem::take(&mut estate.listeners));
     let told = Rc::clone(&manager);
+    let state = Arc::clone(&admin);
     let mut control =
-        Control::new(&settings, Arc::clone(&telemetry), builder, sockets, snapshots, admin, told);
-    control.reload(&mut source);
-    let cause = follow(&mut control, &mut source, &mut ends, &mut hangups, &mut commands, &telemetry).await;
-    let began = Instant::now();
-    manager.stopping(longest_end(&settings));
-    drain_and_end(control, &settings, &telemetry, &mut ends, &drain, threads, cause).await;
-    DrainEnded { elapsed: began.elapsed(), cut_off: cut_off.load(Ordering::Relaxed) }.emit(&telemetry);
-    Ok(())
-}
-
-async fn serve_admin(settings: &Settings, state: &Arc<AdminState>) -> anyhow::Result<()> {
-    if let Some(address) = settings.admin.on() {
-        let listener = server::bind_tcp(*address).await;
-        let listener =
-            listener.with_context(|| format!("cannot bind the admin listener {address} (--admin)"))?;
-        tokio::task::spawn_local(listener.serve(Arc::clone(state)));
-    }
-    if let Some(path) = settings.admin_socket.on() {
-        match server::bind_socket(path) {
-            Ok(listener) => drop(tokio::task::spawn_local(listener.serve(Arc::clone(state)))),
-            // Traffic does not depend on it, and an unprivileged process cannot make the default path.
-            Err(error) => tracing::warn!(path = %path.display(), %error, "no admin socket"),
+        Control::new(&settings, Arc::clone(&telemetry), builder, sockets, snapshots, state, told);
+    let refused = begin(&mut control, &mut source, estate, &telemetry, started).await;
+    let ending = match &refused {
+        Some(_) => Ending::Refused,
+        None => {
+            admin_sockets.serve(&admin);
+            follow(&mut control, &mut source, &mut asked, &mut commands, &telemetry, &admin_sockets).await
         }
+    };
+    let began = Instant::now();
+    let mut delay = Duration::ZERO;
+    let cause = match ending {
+        Ending::Asked(cause) => {
+            asked.upgrades.give_up();
+            manager.stopping(longest_end(&settings));
+            delay = settings.drain_delay.0;
+            cause
+        }
+        Ending::Succeeded(heir, answer) => {
+            pass_on(&heir, &mut control, &mut admin_sockets, &manager);
+            if let Some(answer) = answer {
+                let Heir { process, generation, .. } = heir;
+                // Whoever asked may have gone.
+                let _ = answer.send(Ok(Upgraded { process, generation }));
+            }
+            "upgrade"
+        }
+        Ending::Refused => {
+            control.leave(&[]);
+            admin_sockets.leave(&[]);
+            "not ready"
+        }
+    };
+    let drained = Drained { drain: &drain, delay, timeout: settings.drain_timeout.0 };
+    drain_and_end(control, drained, &telemetry, &mut asked.ends, threads, cause).await;
+    DrainEnded { elapsed: began.elapsed(), cut_off: cut_off.load(Ordering::Relaxed) }.emit(&telemetry);
+    match refused {
+        Some(words) => Err(anyhow!("cannot take over: {words}")),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-/// The control loop: whatever changes is put in service, until something asks for a drain. Says what did.
+/// Serves for the first time, and takes over from a predecessor if there is one; says why that cannot be.
+async fn begin(
+    control: &mut Control,
+    source: &mut FileSource,
+    mut estate: Estate,
+    telemetry: &Telemetry,
+    started: Instant,
+) -> Option<String> {
+    let Some(predecessor) = estate.predecessor.take() else {
+        control.reload(source);
+        // Else what a service manager kept waits for documents that can be used.
+        if control.ready().is_ok() {
+            control.give_up();
+        }
+        return None;
+    };
+    control.hold_back();
+    control.reload(source);
+    let generation = match control.ready() {
+        Ok(generation) => generation,
+        Err(words) => {
+            predecessor.refuse(words.clone());
+            return Some(words);
+        }
+    };
+    let mut left = control.give_up();
+    left.extend(estate.give_up());
+    predecessor.relieve(generation, left).await;
+    telemetry.metrics.upgrades_before(&predecessor.facts.upgrades);
+    TakenOver { predecessor: predecessor.facts.process, elapsed: started.elapsed() }.emit(telemetry);
+    control.take_over();
+    None
+}
+
+/// Lets go of everything that the successor has, and then says so.
+fn pass_on(heir: &Heir, control: &mut Control, admin: &mut AdminSockets, manager: &ServiceManager) {
+    admin.leave(&heir.left);
+    control.leave(&heir.left);
+    manager.succeeded_by(heir.process);
+    heir.relieved();
+}
+
+/// How the control loop ends.
+enum Ending {
+    /// A signal or a command asked for it.
+    Asked(&'static str),
+    /// A successor serves.
+    Succeeded(Heir, Option<upgrade::Answer>),
+    /// This process cannot take over from its predecessor.
+    Refused,
+}
+
+/// The control loop: whatever changes is put in service, until something asks for a drain or a successor serves.
 async fn follow(
     control: &mut Control,
     source: &mut FileSource,
-    ends: &mut Ends,
-    hangups: &mut Signal,
+    asked: &mut Asked,
     commands: &mut mpsc::Receiver<Command>,
     telemetry: &Telemetry,
-) -> &'static str {
-    let asked: ReloadHandle = source.reload_handle();
+    admin: &AdminSockets,
+) -> Ending {
+    let reload: ReloadHandle = source.reload_handle();
+    let Asked { ends, hangups, upgrades } = asked;
     let mut refresh = interval(REFRESH);
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
     refresh.reset();
     loop {
         tokio::select! {
             biased;
-            cause = ends.next() => return cause,
+            cause = ends.next() => return Ending::Asked(cause),
             command = commands.recv() => match command {
                 Some(Command::Reload(answer)) => {
                     // Nobody waits for the answer any more: the reload is done all the same.
@@ -160,14 +244,23 @@ async fn follow(
                 }
                 Some(Command::Drain(answer)) => {
                     let _ = answer.send(());
-                    return "admin socket";
+                    return Ending::Asked("admin socket");
                 }
+                Some(Command::Upgrade(answer)) => begin_upgrade(control, upgrades, admin, telemetry, Some(answer)),
                 // The sender lives in the admin state, which the control holds.
-                None => return "admin closed",
+                None => return Ending::Asked("admin closed"),
+            },
+            next = upgrades.next() => match next {
+                upgrade::Next::Asked => begin_upgrade(control, upgrades, admin, telemetry, None),
+                upgrade::Next::Ready(heir, answer) => return Ending::Succeeded(heir, answer),
+                upgrade::Next::Failed(error, answer) => {
+                    upgrade::failed(&error, answer, telemetry);
+                    control.tell_manager();
+                }
             },
             _ = hangups.recv() => {
                 telemetry.access.reopen();
-                asked.ask();
+                reload.ask();
             }
             trigger = source.changed() => match trigger {
                 Trigger::Asked => drop(control.reload(source)),
@@ -180,24 +273,53 @@ async fn follow(
     }
 }
 
+/// Starts a successor, unless one is on its way.
+fn begin_upgrade(
+    control: &Control,
+    upgrades: &mut Upgrades,
+    admin: &AdminSockets,
+    telemetry: &Telemetry,
+    mut answer: Option<upgrade::Answer>,
+) {
+    let mut begin = || {
+        if upgrades.under_way() {
+            return Err(UpgradeError::UnderWay);
+        }
+        let (facts, mut items) = control.legacy()?;
+        items.extend(admin.items()?);
+        upgrades.begin(&facts, &items, &mut answer)
+    };
+    match begin() {
+        Ok(()) => control.tell_of_upgrade(),
+        Err(error) => upgrade::failed(&error, answer, telemetry),
+    }
+}
+
+/// How a process drains.
+struct Drained<'a> {
+    drain: &'a Drain,
+    delay: Duration,
+    timeout: Duration,
+}
+
 async fn drain_and_end(
     mut control: Control,
-    settings: &Settings,
+    drained: Drained<'_>,
     telemetry: &Telemetry,
     ends: &mut Ends,
-    drain: &Drain,
     threads: Vec<JoinHandle<()>>,
     cause: &str,
 ) {
-    DrainBegun { cause, timeout: settings.drain_timeout.0 }.emit(telemetry);
+    let Drained { drain, delay, timeout } = drained;
+    DrainBegun { cause, timeout }.emit(telemetry);
     control.unready();
     let deadline = async {
-        sleep(settings.drain_delay.0).await;
+        sleep(delay).await;
         control.close();
         // The workers' accept loops end with the senders that the control holds.
         drop(control);
         drain.announce(Phase::Draining);
-        sleep(settings.drain_timeout.0).await;
+        sleep(timeout).await;
     };
     let ended = tokio::task::spawn_blocking(move || {
         for thread in threads {
@@ -222,6 +344,20 @@ async fn drain_and_end(
 /// How long the process may take to end from the first moment of a drain on.
 fn longest_end(settings: &Settings) -> Duration {
     settings.drain_delay.0 + settings.drain_timeout.0 + STOP_TIMEOUT + ACCESS_LOG_CLOSE
+}
+
+/// The signals that ask for something.
+struct Asked {
+    ends: Ends,
+    hangups: Signal,
+    upgrades: Upgrades,
+}
+
+impl Asked {
+    fn new(upgrade_timeout: Duration) -> io::Result<Self> {
+        let (ends, hangups) = (Ends::new()?, signal(SignalKind::hangup())?);
+        Ok(Self { ends, hangups, upgrades: Upgrades::new(upgrade_timeout)? })
+    }
 }
 
 /// The signals that end the process.

@@ -1,6 +1,9 @@
 //! Tells the service manager how the process fares, by the protocol of sd_notify(3): datagrams to the socket that
 //! `NOTIFY_SOCKET` names. Without that variable nobody listens, and nothing is sent.
 //!
+//! Where a successor takes over, the old process names it as the main one (MAINPID), and from then on the new one alone
+//! speaks. Listening sockets are kept with the manager (FDSTORE), so that they outlive a process that dies.
+//!
 //! What is told: READY once traffic is taken, RELOADING and READY around each configuration taken up, STOPPING when a
 //! drain begins, STATUS in words, and WATCHDOG from a task of the control thread, so that a control loop that hangs
 //! goes silent. Nothing here waits: a manager that does not read misses messages.
@@ -8,14 +11,21 @@
 use std::cell::Cell;
 use std::env;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{self, UnixDatagram};
 use std::process;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{MissedTickBehavior, interval};
+
+use crate::handover::send_with;
+
+/// Sockets in one message.
+const KEPT_AT_ONCE_MAX: usize = 64;
 
 /// The service manager, if there is one.
 #[derive(Debug, Default)]
@@ -24,6 +34,8 @@ pub(super) struct ServiceManager {
     watchdog: Option<Duration>,
     /// READY was told once.
     started: Cell<bool>,
+    /// Another process speaks for the service: the one before this, or the one after.
+    mute: Cell<bool>,
 }
 
 impl ServiceManager {
@@ -41,7 +53,37 @@ impl ServiceManager {
         };
         let variable = |name| env::var(name).ok();
         let watchdog = watchdog(variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"), process::id());
-        Self { socket: Some(socket), watchdog, started: Cell::new(false) }
+        Self { socket: Some(socket), watchdog, ..Self::default() }
+    }
+
+    /// Says nothing for now: a predecessor speaks.
+    pub(super) fn hush(&self) {
+        self.mute.set(true);
+    }
+
+    /// Speaks from now on: the predecessor has named this process as the main one.
+    pub(super) fn speak(&self) {
+        self.mute.set(false);
+    }
+
+    /// Names the successor as the service's main process, and says nothing more. Its READY completes the change.
+    pub(super) fn succeeded_by(&self, process: u32) {
+        self.send(&format!("MAINPID={process}"));
+        self.mute.set(true);
+    }
+
+    /// Has the sockets of an address kept for whoever is started after this process.
+    pub(super) fn keep(&self, address: SocketAddr, sockets: &[TcpListener]) {
+        let message = format!("FDSTORE=1\nFDNAME={}", store_name(address));
+        let descriptors: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+        for some in descriptors.chunks(KEPT_AT_ONCE_MAX) {
+            self.send_with(&message, some);
+        }
+    }
+
+    /// Has the sockets of an address kept no longer.
+    pub(super) fn forget(&self, address: SocketAddr) {
+        self.send(&format!("FDSTOREREMOVE=1\nFDNAME={}", store_name(address)));
     }
 
     /// A configuration is about to be taken up; [`ServiceManager::serving`] must follow. A manager that still waits for
@@ -87,21 +129,31 @@ impl ServiceManager {
     }
 
     fn send(&self, message: &str) {
+        self.send_with(message, &[]);
+    }
+
+    fn send_with(&self, message: &str, descriptors: &[BorrowedFd<'_>]) {
         if let Some(socket) = &self.socket
-            && let Err(error) = socket.send(message.as_bytes())
+            && !self.mute.get()
+            && let Err(error) = send_with(socket, message.as_bytes(), descriptors)
         {
             tracing::debug!(%error, "a message to the service manager was lost");
         }
     }
 }
 
+/// The name that an address's sockets are kept under. A colon separates names.
+fn store_name(address: SocketAddr) -> String {
+    format!("listener-{address}").replace(':', "_")
+}
+
 /// A socket connected to the manager's: a path, or a name that begins with `@` in the abstract namespace.
 fn connect(name: &[u8]) -> io::Result<UnixDatagram> {
     let address = match name {
-        [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
+        [b'@', rest @ ..] => net::SocketAddr::from_abstract_name(rest)?,
         [b'/', ..] => {
             use std::os::unix::ffi::OsStrExt;
-            SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(name))?
+            net::SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(name))?
         }
         _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "neither an absolute path nor @NAME")),
     };
@@ -145,7 +197,7 @@ mod tests {
         let by_path = UnixDatagram::bind(&path).unwrap();
         let abstract_name = format!("yett-notify-{}", process::id());
         let by_name =
-            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&abstract_name).unwrap()).unwrap();
+            UnixDatagram::bind_addr(&net::SocketAddr::from_abstract_name(&abstract_name).unwrap()).unwrap();
         for (name, end) in
             [(path.to_str().unwrap().to_owned(), by_path), (format!("@{abstract_name}"), by_name)]
         {
@@ -184,6 +236,34 @@ mod tests {
             told().unwrap(),
             "STOPPING=1\nEXTEND_TIMEOUT_USEC=1500000\nSTATUS=Draining, for at most 1 s"
         );
+    }
+
+    #[test]
+    fn one_process_speaks() {
+        let (socket, end) = UnixDatagram::pair().unwrap();
+        end.set_nonblocking(true).unwrap();
+        let manager = ServiceManager { socket: Some(socket), ..Default::default() };
+        let told = || {
+            let mut message = [0; 128];
+            let length = end.recv(&mut message).ok()?;
+            Some(String::from_utf8_lossy(&message[..length]).into_owned())
+        };
+        manager.hush();
+        manager.serving(true, "a");
+        manager.stopping(Duration::ZERO);
+        assert_eq!(told(), None, "a predecessor speaks");
+        manager.speak();
+        let listener = TcpListener::bind("[::1]:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        manager.keep(address, &[listener]);
+        let name = format!("listener-[__1]_{}", address.port());
+        assert_eq!(told().unwrap(), format!("FDSTORE=1\nFDNAME={name}"));
+        manager.forget(address);
+        assert_eq!(told().unwrap(), format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+        manager.succeeded_by(7);
+        assert_eq!(told().unwrap(), "MAINPID=7");
+        manager.serving(true, "b");
+        assert_eq!(told(), None, "the successor speaks");
     }
 
     #[tokio::test(start_paused = true)]

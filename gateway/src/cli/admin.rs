@@ -16,7 +16,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 /// How long a gateway may take to answer: as long as it takes itself for a command, and a little.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
+/// How long it may take to be upgraded: as long as it lets a connection to its admin socket live, and a little.
+pub(super) const UPGRADE_TIMEOUT: Duration = Duration::from_secs(305);
 /// Size of an answer.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
@@ -39,7 +41,7 @@ impl Where {
 
     /// Reads a page.
     pub(super) fn get(&self, path: &str) -> anyhow::Result<Bytes> {
-        let (status, body) = self.ask(Method::GET, path)?;
+        let (status, body) = self.ask(Method::GET, path, ANSWER_TIMEOUT)?;
         if status != StatusCode::OK {
             bail!("the gateway answers {status}: {}", String::from_utf8_lossy(&body).trim_end());
         }
@@ -47,11 +49,11 @@ impl Where {
     }
 
     /// Gives a command.
-    pub(super) fn post(&self, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
-        self.ask(Method::POST, path)
+    pub(super) fn post(&self, path: &str, limit: Duration) -> anyhow::Result<(StatusCode, Bytes)> {
+        self.ask(Method::POST, path, limit)
     }
 
-    fn ask(&self, method: Method, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+    fn ask(&self, method: Method, path: &str, limit: Duration) -> anyhow::Result<(StatusCode, Bytes)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let asked = async {
             let answer = async {
@@ -61,7 +63,7 @@ impl Where {
                 }
             };
             // Made within the runtime: its timer is the runtime's.
-            timeout(ANSWER_TIMEOUT, answer).await
+            timeout(limit, answer).await
         };
         runtime.block_on(asked).map_err(|_| anyhow!("the gateway did not answer in time"))?
     }

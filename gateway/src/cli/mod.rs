@@ -44,6 +44,12 @@ enum Command {
     Reload(control::Arguments),
     /// Have a running gateway drain and end
     Drain(control::Arguments),
+    /// Have a running gateway hand over to a new process of its program; returns when that serves
+    ///
+    /// The program is read anew from the path that the gateway was started by, so a newer version that lies there takes
+    /// over. It gets the listening sockets; connections are neither refused nor reset. If it cannot serve, the old
+    /// process serves on and this command fails. SIGUSR2 does the same.
+    Upgrade(control::Arguments),
     /// Print the effective settings with the origin of each value
     Settings(settings::Arguments),
     /// Print a completion script for a shell
@@ -65,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Reload(arguments) => control::reload(&arguments),
         Command::Drain(arguments) => control::drain(&arguments),
+        Command::Upgrade(arguments) => control::upgrade(&arguments),
         Command::Settings(arguments) => settings::print(&arguments),
         Command::Completions(arguments) => generate::completions(&arguments, Arguments::command()),
         Command::Man(arguments) => generate::man(&arguments, Arguments::command()),

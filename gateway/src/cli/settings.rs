@@ -74,8 +74,10 @@ impl Flags {
             layers.file(path, &text).map_err(Failure::input)?;
         }
         let variables = std::env::vars_os().filter_map(|(name, value)| {
-            let name = name.into_string().ok().filter(|name| name.starts_with("YETT_"))?;
-            Some((name, value.to_string_lossy().into_owned()))
+            let name = name.into_string().ok()?;
+            // The one that is no setting: a predecessor speaks by it.
+            let ours = name.starts_with("YETT_") && name != crate::handover::VARIABLE;
+            ours.then(|| (name, value.to_string_lossy().into_owned()))
         });
         for (name, value) in variables {
             match layers.variable(&name, &value) {

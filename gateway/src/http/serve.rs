@@ -406,6 +406,7 @@ where
                 () = connection.server.pressure.risen() => ConnectionEnd::Aborted,
             };
             connection.activity.first_request().await;
+            connection.activity.quiet().await;
             // Nor one that is in the middle of its next request. Looked at again whenever more of it has come, since the
             // connection wakes the same task; the head's clock ends the wait.
             poll_fn(|_| if connection.intake.is_in_head() { Poll::Pending } else { Poll::Ready(()) }).await;

@@ -19,6 +19,9 @@ use super::cut::Cut;
 use crate::model::Refusal;
 use crate::telemetry::{ConnectionEnd, Limit, OpenConnection};
 
+/// How long an HTTP/1.1 connection that is to end may have been idle and still be waited for.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
 /// What a connection is doing; shared by its stream, its requests and its clock.
 #[derive(Debug)]
 pub(super) struct Activity {
@@ -122,6 +125,17 @@ impl Activity {
         if !self.begun.get() {
             let _ = timeout(self.limits.close_timeout, self.first.notified()).await;
         }
+    }
+
+    /// Waits until an HTTP/1.1 client that was heard a moment ago has begun its next request, or is quiet. It may have sent
+    /// it already, and would lose it with the connection; told with an answer that there will be no other, it loses
+    /// nothing. Looked at again whenever the connection has been polled.
+    pub(super) async fn quiet(&self) {
+        if self.multiplexed.get() {
+            return;
+        }
+        let mut alarm = std::pin::pin!(sleep_until(self.idle_since.get() + LAST_CALL));
+        poll_fn(|cx| if self.busy.get() > 0 { Poll::Ready(()) } else { alarm.as_mut().poll(cx) }).await;
     }
 
     pub(super) fn end(&self) {

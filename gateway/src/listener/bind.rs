@@ -1,10 +1,13 @@
 //! Binds the sockets of a frontend's address: one for each worker, in one SO_REUSEPORT group.
 //!
 //! Binding and listening are apart: a set is bound first, so that a failure is known before anything is published,
-//! and listens once the snapshot that serves it stands.
+//! and listens once the snapshot that serves it stands. Sockets that a former process has left ([`Inherited`]) listen all
+//! along: they become part of the set, and what has queued on them is served.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -34,15 +37,66 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Sockets that are bound and do not listen yet.
+/// Sockets that are bound and, but for those of a former process, do not listen yet.
 #[derive(Debug)]
 pub struct Bound {
     address: SocketAddr,
     sockets: Vec<Socket>,
+    inherited: usize,
+}
+
+/// Listening sockets of a former process, by the address that they are bound to.
+#[derive(Debug, Default)]
+pub struct Inherited(BTreeMap<SocketAddr, Vec<Socket>>);
+
+impl Inherited {
+    /// Takes one in; those of one address keep their order.
+    ///
+    /// # Errors
+    /// It is no socket that listens on an address.
+    pub fn add(&mut self, fd: OwnedFd) -> io::Result<SocketAddr> {
+        let socket = Socket::from(fd);
+        let unfit = || io::Error::new(io::ErrorKind::InvalidInput, "no listening TCP socket");
+        let address = socket.local_addr()?.as_socket().ok_or_else(unfit)?;
+        if !socket.is_listener()? || socket.r#type()? != Type::STREAM {
+            return Err(unfit());
+        }
+        socket.set_nonblocking(true)?;
+        self.0.entry(address).or_default().push(socket);
+        Ok(address)
+    }
+
+    /// Whether one of them holds this port.
+    pub fn holds_port(&self, port: u16) -> bool {
+        self.0.keys().any(|address| address.port() == port)
+    }
+
+    /// The sockets of an address, with as many more as `workers` asks for.
+    pub(super) fn take(&mut self, address: SocketAddr, workers: usize) -> Option<Bound> {
+        let mut sockets = self.0.remove(&address)?;
+        let inherited = sockets.len();
+        while sockets.len() < workers {
+            // A group has a socket for each worker. A socket that is in none (a service manager may have bound it) or
+            // that cannot be joined is shared, so that its connections come to all of them.
+            let one = &sockets[sockets.len() % inherited];
+            let more = match one.reuse_port() {
+                Ok(true) => socket(address, true).or_else(|_| one.try_clone()),
+                _ => one.try_clone(),
+            };
+            let Ok(more) = more else { break };
+            sockets.push(more);
+        }
+        Some(Bound { address, sockets, inherited })
+    }
+
+    /// The addresses that nobody has asked for; their sockets are closed.
+    pub(super) fn give_up(&mut self) -> Vec<SocketAddr> {
+        std::mem::take(&mut self.0).into_keys().collect()
+    }
 }
 
 /// Binds `workers` sockets to one address. `beside_own` says that sockets of this process already hold the port on an
-/// overlapping address (a Gateway that moves from every address to a certain one, say).
+/// overlapping address (a Gateway that moves from every address to a certain one, say), or those that it inherited.
 pub fn bind(address: SocketAddr, workers: usize, beside_own: bool) -> Result<Bound, BindError> {
     let refused = |source| BindError { address, source };
     if !beside_own {
@@ -51,11 +105,17 @@ pub fn bind(address: SocketAddr, workers: usize, beside_own: bool) -> Result<Bou
         drop(socket(address, false).map_err(refused)?);
     }
     let sockets = (0..workers).map(|_| socket(address, true)).collect::<io::Result<_>>().map_err(refused)?;
-    Ok(Bound { address, sockets })
+    Ok(Bound { address, sockets, inherited: 0 })
 }
 
 impl Bound {
-    /// Lets the kernel take connections. The listeners are non-blocking, one for each worker in order.
+    /// How many of the sockets a former process has left.
+    pub(super) fn inherited(&self) -> usize {
+        self.inherited
+    }
+
+    /// Lets the kernel take connections. The listeners are non-blocking, one for each worker in order; beyond that,
+    /// those that a former process with more workers has left.
     pub fn listen(self) -> Result<Vec<TcpListener>, BindError> {
         let address = self.address;
         self.sockets
@@ -127,6 +187,51 @@ mod tests {
         let group = bind(address, 2, false).unwrap().listen().unwrap();
         assert_eq!(group.len(), 2);
         assert!(group.iter().all(|listener| listener.local_addr().unwrap() == address));
+    }
+
+    #[test]
+    fn what_a_former_process_left_is_joined_or_shared() {
+        for (description, group, workers, expected) in [
+            ("as many", true, 2, 2),
+            ("fewer workers: every socket stays", true, 1, 2),
+            ("more workers: the group grows", true, 3, 3),
+            ("a socket of no group is shared", false, 3, 3),
+        ] {
+            let first = socket(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), group).unwrap();
+            let address = first.local_addr().unwrap().as_socket().unwrap();
+            let mut left = vec![first];
+            if group {
+                left.push(socket(address, true).unwrap());
+            }
+            let mut inherited = Inherited::default();
+            for socket in &left {
+                socket.listen(8).unwrap();
+                assert_eq!(inherited.add(socket.try_clone().unwrap().into()).unwrap(), address);
+            }
+            let clients: Vec<_> = (0..4).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+            let count = left.len();
+            drop(left);
+            assert!(inherited.holds_port(address.port()));
+            let bound = inherited.take(address, workers).unwrap();
+            assert_eq!(bound.inherited(), count, "{description}");
+            let listeners = bound.listen().unwrap();
+            assert_eq!(listeners.len(), expected, "{description}");
+            let queued: usize =
+                listeners.iter().map(|one| std::iter::from_fn(|| one.accept().ok()).count()).sum();
+            assert_eq!(queued, clients.len(), "{description}: what has queued");
+            assert!(inherited.give_up().is_empty());
+        }
+    }
+
+    #[test]
+    fn nothing_but_a_listening_socket_is_inherited() {
+        let bound = socket(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), true).unwrap();
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (pair, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        for fd in [OwnedFd::from(bound), datagrams.into(), pair.into(), tempfile::tempfile().unwrap().into()]
+        {
+            assert!(Inherited::default().add(fd).is_err());
+        }
     }
 
     #[test]

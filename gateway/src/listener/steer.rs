@@ -78,13 +78,14 @@ impl Drop for Share {
 #[derive(Debug)]
 pub struct Wish<'a> {
     steer: &'a Steer,
-    asked: usize,
+    /// `None`: not known, since a former process may have asked for something.
+    asked: Option<usize>,
 }
 
 impl<'a> Wish<'a> {
-    /// A socket that has not asked for anything.
+    /// A socket, whatever was asked for it.
     pub fn new(steer: &'a Steer) -> Self {
-        Self { steer, asked: ANY_CPU }
+        Self { steer, asked: None }
     }
 
     /// Has the socket ask for what the worker wants now; a system call only where that has changed.
@@ -93,8 +94,8 @@ impl<'a> Wish<'a> {
     /// The system does not take it. That costs locality, nothing else.
     pub fn renew(&mut self, socket: &impl AsFd) -> io::Result<()> {
         let wish = self.steer.wish();
-        if wish != self.asked {
-            self.asked = wish;
+        if self.asked != Some(wish) {
+            self.asked = Some(wish);
             SockRef::from(socket).set_cpu_affinity(wish)?;
         }
         Ok(())
@@ -127,10 +128,11 @@ mod tests {
     }
 
     #[test]
-    fn without_a_cpu_nothing_is_asked_for() {
+    fn without_a_cpu_what_a_former_process_asked_for_is_taken_back() {
         let steer = Steer::new(Shares::new(1), 0, None);
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let before = SockRef::from(&socket).cpu_affinity().unwrap();
+        SockRef::from(&socket).set_cpu_affinity(0).unwrap();
         Wish::new(&steer).renew(&socket).unwrap();
         assert_eq!(SockRef::from(&socket).cpu_affinity().unwrap(), before);
     }

@@ -61,9 +61,11 @@ impl AccessLog {
     }
 
     fn on(sink: Sink) -> Self {
-        // The time of the start keeps numbers apart across restarts.
+        // The time of the start keeps numbers apart across restarts; the process id, where one process follows another
+        // within a second.
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let connections = Arc::new(AtomicU64::new(started << 32));
+        let first = (started << 32) | (u64::from(std::process::id() & 0xff) << 24);
+        let connections = Arc::new(AtomicU64::new(first));
         Self { sink, query_values: false, records_connections: true, connections }
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Telemetry;
-use super::labels::{CrlResult, Limit, ReloadResult};
+use super::labels::{CrlResult, Limit, ReloadResult, UpgradeResult};
 use crate::model::{Finding, FrontendId, Report, Severity};
 
 /// Repeated happenings of one source are logged once in this time.
@@ -172,17 +172,20 @@ pub struct ListenerBound<'a> {
     pub address: SocketAddr,
     /// How many sockets, one for each worker.
     pub sockets: usize,
+    /// How many of them a former process has left.
+    pub inherited: usize,
 }
 
 impl ListenerBound<'_> {
     /// Logs.
     pub fn emit(&self, _telemetry: &Telemetry) {
-        let Self { frontend, address, sockets } = self;
+        let Self { frontend, address, sockets, inherited } = self;
+        let inherited = Some(inherited).filter(|count| **count > 0);
         if address.port() == frontend.port {
-            tracing::info!(%frontend, %address, sockets, "listening");
+            tracing::info!(%frontend, %address, sockets, inherited, "listening");
         } else {
             let (mapped, bound) = (frontend.port, address.port());
-            tracing::info!(%frontend, %address, sockets, "listening; port {mapped} is mapped to {bound}");
+            tracing::info!(%frontend, %address, sockets, inherited, "listening; port {mapped} is mapped to {bound}");
         }
     }
 }
@@ -206,6 +209,42 @@ impl ListenerFailed<'_> {
         if let Some(repeated) = telemetry.throttle.admit("listener_failed", source, Instant::now()) {
             tracing::error!(%frontend, %address, error = %error, repeated, "cannot listen");
         }
+    }
+}
+
+/// This process has taken over from another.
+#[derive(Debug)]
+pub struct TakenOver {
+    /// The predecessor's process id.
+    pub predecessor: u32,
+    /// From the start of this process's control loop.
+    pub elapsed: Duration,
+}
+
+impl TakenOver {
+    /// Logs and counts.
+    pub fn emit(&self, telemetry: &Telemetry) {
+        telemetry.metrics.upgraded(UpgradeResult::Ok);
+        let (predecessor, elapsed_ms) = (self.predecessor, millis(self.elapsed));
+        tracing::info!(predecessor, elapsed_ms, "taken over");
+    }
+}
+
+/// No successor has taken over; this process serves on.
+#[derive(Debug)]
+pub struct UpgradeFailed<'a> {
+    /// What became of it, as the metric has it.
+    pub result: UpgradeResult,
+    /// Why.
+    pub error: &'a dyn std::error::Error,
+}
+
+impl UpgradeFailed<'_> {
+    /// Logs and counts.
+    pub fn emit(&self, telemetry: &Telemetry) {
+        telemetry.metrics.upgraded(self.result);
+        let result = self.result.as_str();
+        tracing::error!(result, error = %self.error, "no upgrade; this process serves on");
     }
 }
 

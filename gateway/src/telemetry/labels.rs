@@ -175,6 +175,20 @@ labels! {
         Rejected = "rejected",
     }
 
+    /// What became of an upgrade.
+    UpgradeResult {
+        /// The successor has taken over.
+        Ok = "ok",
+        /// Not begun: this process serves what its documents no longer say.
+        Refused = "refused",
+        /// The successor could not be started, or nothing left to it.
+        NotStarted = "not_started",
+        /// The successor ended, or said that it cannot serve.
+        Failed = "failed",
+        /// The successor did not become ready in time.
+        Timeout = "timeout",
+    }
+
     /// An endpoint's state.
     EndpointState {
         /// Takes requests.

@@ -4,7 +4,7 @@
 //! long as somebody holds them: an unchanged name gets the same handle again, and the series of a deleted object are
 //! shown by one more scrape and then vanish. Nothing on the path of a request looks anything up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,7 +26,7 @@ pub use self::listener::{ActiveConnection, ListenerMetrics};
 pub use self::revocation::{CrlMetrics, RevocationMetrics};
 pub use self::upstream::{ActiveUpstream, BackendMetrics};
 
-use super::labels::{Limit, PanicPlace};
+use super::labels::{Limit, PanicPlace, UpgradeResult};
 use shelf::{Row, Shelf, whole};
 
 /// The route label of requests that met no rule.
@@ -42,6 +42,7 @@ pub struct Metrics {
     limits: Row,
     panics: Row,
     memory_pressure: prometheus::IntGauge,
+    upgrades: Row,
     access_log_dropped: prometheus::IntCounter,
     listeners: Family<String, ListenerMetrics>,
     routes: Family<(String, String), RouteMetrics>,
@@ -75,6 +76,12 @@ impl Metrics {
             ),
             memory_pressure: shelf
                 .gauge("yett_memory_pressure", "1 while memory is so short that new work is turned away"),
+            upgrades: shelf.row(
+                "yett_upgrades_total",
+                "Upgrades to a successor process, by result; the count is handed on",
+                "result",
+                UpgradeResult::ALL.iter().map(|result| result.as_str()),
+            ),
             access_log_dropped: shelf.counter(
                 "yett_access_log_dropped_total",
                 "Access log lines dropped because the log could not be written fast enough",
@@ -157,6 +164,25 @@ impl Metrics {
     /// Shows whether memory is short.
     pub fn memory_pressure(&self, is_high: bool) {
         self.memory_pressure.set(i64::from(is_high));
+    }
+
+    /// Counts an upgrade.
+    pub fn upgraded(&self, result: UpgradeResult) {
+        self.upgrades.at(result as usize).inc();
+    }
+
+    /// How many upgrades there were by result: for the successor, which goes on counting.
+    pub fn upgrades(&self) -> BTreeMap<String, u64> {
+        let count =
+            |result: &UpgradeResult| (result.as_str().to_owned(), self.upgrades.at(*result as usize).get());
+        UpgradeResult::ALL.iter().map(count).collect()
+    }
+
+    /// Goes on from what a predecessor counted.
+    pub fn upgrades_before(&self, counts: &BTreeMap<String, u64>) {
+        for result in UpgradeResult::ALL {
+            self.upgrades.at(*result as usize).inc_by(counts.get(result.as_str()).copied().unwrap_or(0));
+        }
     }
 
     /// Counts a line that the access log had no room for.

@@ -17,7 +17,7 @@ pub use access::{AccessLog, AccessTarget, Connection, HandshakeOutcome, Outcome,
 pub use connections::OpenConnection;
 pub use labels::{
     CertificateRole, CheckPhase, CheckResult, ConnectionEnd, ConnectionResult, CrlResult, EndpointState,
-    HttpVersion, Limit, PanicPlace, ReloadResult, TlsVersion, Verdict,
+    HttpVersion, Limit, PanicPlace, ReloadResult, TlsVersion, UpgradeResult, Verdict,
 };
 pub use metrics::{BackendMetrics, CrlMetrics, ListenerMetrics, Metrics, RouteMetrics, WorkerMetrics};
 

@@ -7,6 +7,7 @@
 //! handshake itself is to tell that a certificate is revoked, a change of that data makes the next one a full one.
 
 use std::fmt;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -28,24 +29,50 @@ const NONCE_BYTES: usize = 12;
 
 /// The secret that every ticket key of the process is derived from.
 #[derive(Clone)]
-pub struct TicketKeys(Prk);
+pub struct TicketKeys {
+    secret: Zeroizing<[u8; SECRET_BYTES]>,
+    derived: Prk,
+}
 
 impl TicketKeys {
-    /// Keys that end with the process.
+    /// Keys that end with the process and its successors.
     ///
     /// # Errors
     /// If the system has no random numbers.
     pub fn generate() -> Result<Self, Unspecified> {
         let mut secret = Zeroizing::new([0; SECRET_BYTES]);
         aws_lc_rs::rand::fill(&mut *secret)?;
-        Ok(Self(Salt::new(HKDF_SHA256, b"yett session tickets").extract(&*secret)))
+        Ok(Self::of(secret))
+    }
+
+    /// Writes the secret for a successor, so that its clients' sessions go on.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn leave(&self, to: &mut impl Write) -> io::Result<()> {
+        to.write_all(&*self.secret)
+    }
+
+    /// Reads the secret that a predecessor left.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn inherit(from: &mut impl Read) -> io::Result<Self> {
+        let mut secret = Zeroizing::new([0; SECRET_BYTES]);
+        from.read_exact(&mut *secret)?;
+        Ok(Self::of(secret))
+    }
+
+    fn of(secret: Zeroizing<[u8; SECRET_BYTES]>) -> Self {
+        let derived = Salt::new(HKDF_SHA256, b"yett session tickets").extract(&*secret);
+        Self { secret, derived }
     }
 
     /// Seals and opens tickets that are bound to `context`, and with a domain to its revocation data as well: a ticket
     /// of other data opens to nothing.
     pub(super) fn ticketer(&self, context: [u8; 32], domain: Option<Arc<TrustDomain>>) -> Ticketer {
         Ticketer {
-            secret: self.0.clone(),
+            secret: self.derived.clone(),
             context,
             domain,
             keys: ArcSwapOption::empty(),
@@ -183,6 +210,10 @@ mod tests {
     #[test]
     fn who_opens_a_ticket() {
         let keys = TicketKeys::generate().unwrap();
+        let mut left = Vec::new();
+        keys.leave(&mut left).unwrap();
+        let successor = TicketKeys::inherit(&mut left.as_slice()).unwrap();
+        assert!(TicketKeys::inherit(&mut &left[1..]).is_err());
         let ticket = at(&keys, 1, || T).encrypt(b"session").unwrap();
         for (description, ticketer, opens) in [
             ("made of the same inputs", at(&keys, 1, || T), true),
@@ -191,6 +222,7 @@ mod tests {
             ("two rotations later", at(&keys, 1, || T + 2 * TICKET_KEY_ROTATION_S), false),
             ("before it was made", at(&keys, 1, || T - 1), false),
             ("bound to something else", at(&keys, 2, || T), false),
+            ("of the predecessor", at(&successor, 1, || T), true),
             ("of another process", at(&TicketKeys::generate().unwrap(), 1, || T), false),
         ] {
             assert_eq!(

@@ -37,6 +37,7 @@ mod settings;
 mod soak;
 mod tls;
 mod trust_changes;
+mod upgrade;
 mod upgrades;
 mod uploads;
 mod walkthrough;

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -13,6 +17,7 @@ use std::time::Duration;
 use gateway_tests::manifests::{gateway, http, https};
 use gateway_tests::scene::Stage;
 use gateway_tests::{Http, Node, Scene, Site, binary, tools, wait};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tempfile::TempDir;
 
 /// The end of a notification socket that a service manager would read.
@@ -29,6 +34,34 @@ impl Manager {
         let end = UnixDatagram::bind(&path).unwrap();
         end.set_read_timeout(Some(wait::SOON)).unwrap();
         Self { end, path, _folder: folder }
+    }
+
+    /// Reads until so many sockets have been given to be kept, and returns them with their names.
+    fn kept(&self, count: usize) -> Vec<(String, OwnedFd)> {
+        let mut kept = Vec::new();
+        while kept.len() < count {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(64))];
+            let mut beside = RecvAncillaryBuffer::new(&mut space);
+            let mut bytes = [0; 4096];
+            let mut slices = [IoSliceMut::new(&mut bytes)];
+            let received = recvmsg(&self.end, &mut slices, &mut beside, RecvFlags::CMSG_CLOEXEC);
+            let length = received.unwrap_or_else(|error| panic!("no socket: {error}; {kept:?}")).bytes;
+            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            for message in beside.drain() {
+                if let RecvAncillaryMessage::ScmRights(sockets) = message {
+                    let name = text.strip_prefix("FDSTORE=1\nFDNAME=").unwrap_or_else(|| panic!("{text}"));
+                    kept.extend(sockets.map(|socket| (name.to_owned(), socket)));
+                }
+            }
+        }
+        kept
+    }
+
+    /// Passes over what has come so far.
+    fn skip(&self) {
+        self.end.set_nonblocking(true).unwrap();
+        while self.end.recv(&mut [0; 1]).is_ok() {}
+        self.end.set_nonblocking(false).unwrap();
     }
 
     /// Reads until a message has this assignment, and returns the messages up to it.
@@ -82,6 +115,68 @@ fn the_service_manager_hears_of_the_start_reloads_life_and_the_end() {
     // 30 s for the drain, and what comes after it.
     assert!(has(&end, "EXTEND_TIMEOUT_USEC=34000000"), "{end:?}");
     assert!(scene.node.ended(Duration::from_secs(10)).success());
+}
+
+#[test]
+fn the_service_manager_hears_which_process_is_the_main_one_now() {
+    let manager = Manager::new();
+    let stage = Stage::new();
+    Scene::with_clear_listener(&stage);
+    let mut scene = stage.start_with(|start| {
+        start.variable("NOTIFY_SOCKET", manager.path.to_str().unwrap()).variable("WATCHDOG_USEC", "400000")
+    });
+    manager.until("READY=1");
+    scene.node.upgrade();
+    let begun = manager.until("RELOADING=1");
+    let main = format!("MAINPID={}", scene.node.id());
+    let passed = manager.until(&main);
+    assert!(
+        !has(&begun, "READY=1") && !has(&passed, "READY=1"),
+        "the new process waits for its turn: {passed:?}"
+    );
+    let after = manager.until("READY=1");
+    assert!(!has(&after, "STOPPING=1"), "{after:?}");
+    assert_eq!(scene.node.former_ended(Duration::from_secs(20)).code(), Some(0));
+    manager.skip();
+    let alive = manager.until("WATCHDOG=1");
+    assert!(!has(&alive, "STOPPING=1"), "{alive:?}");
+    scene.node.signal("TERM");
+    let end = manager.until("STOPPING=1");
+    assert!(!has(&end, "FDSTOREREMOVE=1"), "{end:?}");
+    manager.until("FDSTOREREMOVE=1");
+    assert_eq!(scene.node.ended(Duration::from_secs(20)).code(), Some(0));
+}
+
+#[test]
+fn the_service_manager_keeps_the_sockets_of_a_process_that_dies() {
+    let manager = Manager::new();
+    let stage = Stage::new();
+    Scene::with_clear_listener(&stage);
+    let mut scene = stage.start_with(|start| {
+        start.variable("NOTIFY_SOCKET", manager.path.to_str().unwrap()).arg("--workers").arg("1")
+    });
+    let kept = manager.kept(2);
+    let name = |address: SocketAddr| format!("listener-{address}").replace(':', "_");
+    let names: BTreeSet<_> = kept.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(names, BTreeSet::from([name(scene.node.http()), name(scene.node.https())]));
+    scene.node.kill();
+    let clients: Vec<_> = (0..4).map(|_| Http::clear(scene.node.http())).collect();
+    let asked: Vec<_> = clients.iter().map(|http| http.begin("/")).collect();
+    scene.node.start_again_with(kept.into_iter().map(|(_, socket)| socket).collect());
+    for answer in asked {
+        assert_eq!(answer.finish().unwrap().status, 200, "a connection that waited");
+    }
+    scene.node.wait_ready();
+    assert_eq!(scene.curl(&scene.alice).get("https://gw.test/").status, 200);
+    assert!(scene.node.log().contains("\"inherited\":1"), "{}", scene.node.log());
+    // What was passed by number is passed on by name, and not a second time by accident.
+    scene.node.upgrade();
+    assert_eq!(scene.node.former_ended(Duration::from_secs(20)).code(), Some(0));
+    scene.node.signal("TERM");
+    assert_eq!(scene.node.ended(Duration::from_secs(20)).code(), Some(0));
+    // What it has not read keeps sockets, too.
+    manager.skip();
+    assert!(TcpStream::connect(scene.node.http()).is_err(), "nobody holds the socket any more");
 }
 
 #[test]

@@ -25,6 +25,7 @@ const TABLE: &[Row] = &[
     ("translate", Pure, &["model", "resources"]),
     ("route", Pure, &["model"]),
     ("policy", Pure, &["model"]),
+    ("handover", Acting, &[]),
     ("settings", Acting, &["model"]),
     ("telemetry", Acting, &["model"]),
     ("runtime", Acting, &["model", "telemetry"]),

@@ -10,6 +10,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("gateway-common/src/pod.rs", "reads and writes the kernel's plain-old-data maps"),
     ("gateway-ebpf/", "runs in the kernel, on raw packets and maps"),
     ("gateway/src/runtime/allocator.rs", "asks the allocator to give memory back"),
+    (
+        "gateway/src/handover/environment.rs",
+        "makes descriptors its own that a service manager passes by number",
+    ),
     ("gateway/src/datapath/", "asks the kernel through bpf(2) and socket options"),
 ];
 

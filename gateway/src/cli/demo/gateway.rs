@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use tokio::signal;
 
-use super::super::admin::Where;
+use super::super::admin::{ANSWER_TIMEOUT, Where};
 use super::{ADMIN_PORT, Folder, PORT, pause, say};
 
 /// How long the child may take until it serves.
@@ -107,7 +107,7 @@ impl Gateway {
     /// Has it drain, and ends it if it does not.
     pub(super) fn stop(&mut self) {
         // Ctrl-C reached the child as well: it may be draining already, or gone.
-        let _ = Where::socket(&self.socket).post("/drain");
+        let _ = Where::socket(&self.socket).post("/drain", ANSWER_TIMEOUT);
         let deadline = Instant::now() + STOP_TIMEOUT;
         while Instant::now() < deadline {
             match self.child.try_wait() {

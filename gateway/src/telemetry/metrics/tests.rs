@@ -34,6 +34,7 @@ fn exercised() -> Arc<Metrics> {
     crl.load_took(Duration::from_millis(1));
     worker.connection(true);
     metrics.revocation.checked(CheckResult::Good, CheckPhase::Live);
+    metrics.upgraded(UpgradeResult::Failed);
     metrics.config.reloaded(ReloadResult::Ok, 1, 1_700_000_000);
     metrics.config.findings(&Report { findings: vec![finding(0, Severity::Error)], objects: Vec::new() });
     metrics.config.certificates(&[certificate(5), certificate(3)]);
@@ -126,6 +127,7 @@ fn every_name_is_there_and_follows_the_conventions() {
             "yett_tls_handshake_duration_seconds",
             "yett_tls_handshakes_total",
             "yett_tls_v1_client_certificates_total",
+            "yett_upgrades_total",
             "yett_upstream_connect_failures_total",
             "yett_upstream_connections_active",
             "yett_upstream_endpoints",
@@ -148,6 +150,20 @@ fn every_name_is_there_and_follows_the_conventions() {
             name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'),
             "{name}"
         );
+    }
+}
+
+#[test]
+fn a_successor_goes_on_counting_upgrades() {
+    let former = Metrics::new();
+    former.upgraded(UpgradeResult::Timeout);
+    former.upgraded(UpgradeResult::Ok);
+    let metrics = Metrics::new();
+    metrics.upgraded(UpgradeResult::Ok);
+    metrics.upgrades_before(&former.upgrades());
+    let text = metrics.render();
+    for series in ["{result=\"ok\"} 2", "{result=\"timeout\"} 1", "{result=\"failed\"} 0"] {
+        assert!(text.contains(&format!("yett_upgrades_total{series}")), "{series} in\n{text}");
     }
 }
 
