@@ -115,6 +115,8 @@ pub struct Limits {
     pub request_fields_max: usize,
     /// How long a client may take for the next piece of a body that it is sending.
     pub request_body_timeout: Span,
+    /// Bytes of a request's body; 0: as many as come.
+    pub request_body_bytes_max: u64,
     /// How long a client may take to accept the next piece of an answer.
     pub response_stall_timeout: Span,
     /// How long a connection that has left HTTP (WebSocket) may carry nothing in either direction. 0: for ever.
@@ -141,6 +143,10 @@ pub struct Limits {
     pub connect_timeout: Span,
     /// Connections to one endpoint, for each worker.
     pub upstream_connections_max: usize,
+    /// Connections to one endpoint that are being made, or requests that wait for one they share, for each worker.
+    pub upstream_connects_max: usize,
+    /// How often a request that an endpoint did not take goes to another one of the backend's.
+    pub upstream_retries_max: usize,
     /// Idle connections kept to one endpoint, for each worker.
     pub upstream_idle_max: usize,
     /// How long an idle connection to an endpoint is kept.
@@ -215,6 +221,7 @@ impl Default for Limits {
             request_target_bytes_max: 16 * 1024,
             request_fields_max: 100,
             request_body_timeout: Span::seconds(30),
+            request_body_bytes_max: 0,
             response_stall_timeout: Span::seconds(60),
             tunnel_idle_timeout: Span::seconds(300),
             close_timeout: Span::seconds(5),
@@ -228,6 +235,8 @@ impl Default for Limits {
             backend_timeout: Span::seconds(60),
             connect_timeout: Span::seconds(5),
             upstream_connections_max: 4096,
+            upstream_connects_max: 1024,
+            upstream_retries_max: 1,
             upstream_idle_max: 64,
             upstream_idle_timeout: Span::seconds(30),
             upstream_http2_stream_window_bytes: 128 * 1024,

@@ -17,10 +17,10 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use super::frame::Fault;
 use super::serve::Held;
 use super::watch::Activity;
-use super::{guard, headers};
+use super::{Limits, guard, headers};
 use crate::model::Reason;
 use crate::runtime::Room;
-use crate::telemetry::Outcome;
+use crate::telemetry::{Limit, Outcome, Telemetry};
 use crate::upstream::UpstreamBody;
 use crate::upstream::body::BodyError;
 
@@ -41,6 +41,9 @@ struct Upload {
     multiplexed: bool,
     progress: Rc<Progress>,
     received: Arc<AtomicU64>,
+    telemetry: Arc<Telemetry>,
+    /// How many bytes may still come.
+    left: u64,
     pause_max: Duration,
     /// Runs only while the client keeps us waiting.
     pause: Option<Pin<Box<Sleep>>>,
@@ -61,6 +64,8 @@ pub enum Broken {
     Left,
     /// The client kept us waiting.
     Paused,
+    /// It is longer than a body may be.
+    TooLarge,
     /// What came was no body.
     Malformed(Fault),
 }
@@ -74,6 +79,9 @@ pub enum UploadError {
     /// The client kept us waiting.
     #[error("nothing came for {0:?}")]
     Pause(Duration),
+    /// It is longer than a body may be.
+    #[error("the body is too large")]
+    TooLarge,
 }
 
 impl Progress {
@@ -95,12 +103,14 @@ impl Progress {
 
 impl RequestBody {
     /// Wraps a body; `received` counts its bytes. A request without one has no progress to follow. On a `multiplexed`
-    /// connection (HTTP/2) what nobody reads is discarded for a while when this is dropped.
+    /// connection (HTTP/2) what nobody reads is discarded for a while when this is dropped. Limits that are hit are counted
+    /// here: an answer may have begun by then, and nobody else would know.
     pub fn new(
         incoming: Incoming,
         multiplexed: bool,
         received: impl FnOnce() -> Arc<AtomicU64>,
-        pause_max: Duration,
+        limits: &Limits,
+        telemetry: &Arc<Telemetry>,
     ) -> (Self, Option<Rc<Progress>>) {
         if incoming.is_end_stream() {
             return (Self(None), None);
@@ -115,7 +125,9 @@ impl RequestBody {
             multiplexed,
             progress: Rc::clone(&progress),
             received: received(),
-            pause_max,
+            telemetry: Arc::clone(telemetry),
+            left: limits.request_body_bytes(),
+            pause_max: limits.request_body_timeout,
             pause: None,
         };
         (Self(Some(Box::new(upload))), Some(progress))
@@ -175,6 +187,7 @@ impl Upload {
             let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(self.pause_max)));
             ready!(pause.as_mut().poll(cx));
             self.progress.broken.set(Some(Broken::Paused));
+            self.telemetry.metrics.limit_hit(Limit::RequestBodyTimeout);
             return Poll::Ready(Some(Err(UploadError::Pause(self.pause_max))));
         };
         self.pause = None;
@@ -186,6 +199,12 @@ impl Upload {
             Some(Ok(mut frame)) => {
                 if let Some(data) = frame.data_ref() {
                     self.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+                    let Some(left) = self.left.checked_sub(data.len() as u64) else {
+                        self.progress.broken.set(Some(Broken::TooLarge));
+                        self.telemetry.metrics.limit_hit(Limit::RequestBodyBytesMax);
+                        return Poll::Ready(Some(Err(UploadError::TooLarge)));
+                    };
+                    self.left = left;
                 } else if let Some(trailers) = frame.trailers_mut() {
                     headers::trailers_to_backend(trailers);
                 }

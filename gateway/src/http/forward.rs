@@ -98,7 +98,7 @@ pub(super) async fn forward(
         Outcome::begin(&server.telemetry, &connection.client.facts, &connection.client.metrics, &head);
     let multiplexed = head.version == Version::HTTP_2;
     let (body, progress) =
-        RequestBody::new(body, multiplexed, || outcome.received(), server.limits.request_body_timeout);
+        RequestBody::new(body, multiplexed, || outcome.received(), &server.limits, &server.telemetry);
     let mut descent = Descent {
         connection,
         snapshot: server.snapshots.load_full(),
@@ -152,7 +152,7 @@ impl Descent<'_> {
             return Err(self.faulty(fault));
         }
 
-        let authority = self.check(&head, frontend)?;
+        let authority = self.check(&head, body.size_hint().lower(), frontend)?;
         let host = authority.as_ref().map_or("", |authority| &authority.host);
         let listener = listener(frontend, own, host)?;
         self.outcome.listener(&listener.metrics);
@@ -184,7 +184,12 @@ impl Descent<'_> {
     }
 
     /// What a request must be, whoever sends it.
-    fn check(&self, head: &Parts, frontend: &ServedFrontend) -> Result<Option<Authority>, Refused> {
+    fn check(
+        &self,
+        head: &Parts,
+        body_bytes: u64,
+        frontend: &ServedFrontend,
+    ) -> Result<Option<Authority>, Refused> {
         if head.method == Method::CONNECT {
             return Err(Reason::NotImplemented.into());
         }
@@ -198,6 +203,10 @@ impl Descent<'_> {
         if head.headers.len() > server.limits.request_fields_max {
             server.telemetry.metrics.limit_hit(Limit::RequestFieldsMax);
             return Err(Reason::HeaderFieldsTooLarge.into());
+        }
+        if body_bytes > server.limits.request_body_bytes() {
+            server.telemetry.metrics.limit_hit(Limit::RequestBodyBytesMax);
+            return Err(Reason::ContentTooLarge.into());
         }
         let default_port = match frontend.protocol {
             Protocol::Http => 80,
@@ -258,7 +267,7 @@ impl Descent<'_> {
                 return Err(Unwelcome { refusal: refusal.clone(), is_silent }.into());
             }
         };
-        self.outcome.attempts(lease.attempts());
+        self.outcome.attempts(lease.attempts(), lease.endpoint());
         let Some(answered) = answered else {
             let hit = if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 Limit::RequestTimeout
@@ -325,16 +334,11 @@ impl Descent<'_> {
         let broken = self.progress.as_ref().and_then(|progress| progress.broken());
         match (error, broken) {
             (UpstreamError::RequestBody(_), Some(Broken::Malformed(fault))) => self.faulty(fault),
-            (UpstreamError::RequestBody(_), Some(Broken::Paused)) => {
-                self.connection.server.telemetry.metrics.limit_hit(Limit::RequestBodyTimeout);
-                Reason::RequestTimeout.into()
-            }
+            (UpstreamError::RequestBody(_), Some(Broken::Paused)) => Reason::RequestTimeout.into(),
+            (UpstreamError::RequestBody(_), Some(Broken::TooLarge)) => Reason::ContentTooLarge.into(),
             (UpstreamError::RequestBody(_), _) => Reason::ClientClosed.into(),
             _ => {
                 tracing::debug!(%error, "no answer of the backend");
-                if matches!(error, UpstreamError::ConnectionsMax { .. }) {
-                    self.connection.server.telemetry.metrics.limit_hit(Limit::UpstreamConnectionsMax);
-                }
                 error.reason().into()
             }
         }

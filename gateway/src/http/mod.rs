@@ -44,6 +44,8 @@ pub struct Limits {
     pub request_fields_max: usize,
     /// How long a client may take for the next piece of a body that it is sending.
     pub request_body_timeout: Duration,
+    /// Bytes of a request's body; 0: as many as come.
+    pub request_body_bytes_max: u64,
     /// How long a client may take to accept the next piece of an answer.
     pub response_stall_timeout: Duration,
     /// Where the rule has no timeout: how long a backend may take for the head of its answer, from the last piece of
@@ -69,6 +71,16 @@ pub struct Limits {
     pub close_timeout: Duration,
 }
 
+impl Limits {
+    /// The most bytes that a request's body may have.
+    fn request_body_bytes(&self) -> u64 {
+        match self.request_body_bytes_max {
+            0 => u64::MAX,
+            bytes_max => bytes_max,
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -78,6 +90,7 @@ impl Default for Limits {
             request_target_bytes_max: 16 * 1024,
             request_fields_max: 100,
             request_body_timeout: Duration::from_secs(30),
+            request_body_bytes_max: 0,
             response_stall_timeout: Duration::from_secs(60),
             backend_timeout: Duration::from_secs(60),
             http2_streams_max: 128,

@@ -267,6 +267,10 @@ labels! {
         BackendTimeout = "backend_timeout",
         /// Connections to a backend.
         UpstreamConnectionsMax = "upstream_connections_max",
+        /// Connections to a backend that are being made.
+        UpstreamConnectsMax = "upstream_connects_max",
+        /// Endpoints that a request goes to after the first one.
+        UpstreamRetriesMax = "upstream_retries_max",
         /// Idle connections to a backend.
         UpstreamIdleMax = "upstream_idle_max",
         /// Time for a drain.

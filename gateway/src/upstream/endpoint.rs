@@ -41,6 +41,8 @@ pub(super) struct EndpointPool<B> {
     /// Requests in progress, for the choice of the less busy endpoint.
     busy: Cell<usize>,
     open: Rc<Cell<usize>>,
+    /// Connections that are being made, and requests that wait for a shared one.
+    connecting: Rc<Cell<usize>>,
     /// Oldest first; taken from the end, so that what is not needed grows old.
     idle: RefCell<Vec<Idle>>,
     /// Held across connecting, so that a burst makes one connection.
@@ -72,10 +74,17 @@ impl<B> Drop for Busy<B> {
     }
 }
 
-/// An open connection, counted until dropped.
-struct Open(Rc<Cell<usize>>);
+/// A connection, open or in the making, counted until dropped.
+struct Counted(Rc<Cell<usize>>);
 
-impl Drop for Open {
+impl Counted {
+    fn in_place(of: &Rc<Cell<usize>>) -> Self {
+        of.set(of.get() + 1);
+        Self(Rc::clone(of))
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
@@ -97,6 +106,7 @@ impl<B> EndpointPool<B> {
             pressure,
             busy: Cell::new(0),
             open: Rc::default(),
+            connecting: Rc::default(),
             idle: RefCell::default(),
             shared: Mutex::default(),
         }
@@ -143,12 +153,14 @@ impl<B> EndpointPool<B> {
 impl<B: RequestBody> EndpointPool<B> {
     /// A new HTTP/1.1 connection.
     pub(super) async fn connect_http1(&self) -> Result<Connection, UpstreamError> {
+        let _connecting = self.connecting()?;
         let (stream, open) = self.connect().await?;
         Ok(Connection::new(stream, (open, self.metrics.connected())))
     }
 
     /// The shared HTTP/2 connection; a new one where there is none or `stale` says that it is of no more use.
     pub(super) async fn shared_http2(&self, stale: bool) -> Result<http2::SendRequest<B>, UpstreamError> {
+        let _connecting = self.connecting()?;
         let mut shared = self.shared.lock().await;
         if let Some(sender) = shared.as_ref().filter(|sender| !stale && !sender.is_closed()) {
             return Ok(sender.clone());
@@ -172,13 +184,20 @@ impl<B: RequestBody> EndpointPool<B> {
         Ok(sender)
     }
 
-    async fn connect(&self) -> Result<(TcpStream, Open), UpstreamError> {
+    fn connecting(&self) -> Result<Counted, UpstreamError> {
+        let connects_max = self.limits.connects_per_endpoint_max;
+        if self.connecting.get() >= connects_max {
+            return Err(UpstreamError::ConnectsMax { endpoint: Arc::clone(&self.label), connects_max });
+        }
+        Ok(Counted::in_place(&self.connecting))
+    }
+
+    async fn connect(&self) -> Result<(TcpStream, Counted), UpstreamError> {
         let connections_max = self.limits.connections_per_endpoint_max;
         if self.open.get() >= connections_max {
             return Err(UpstreamError::ConnectionsMax { endpoint: Arc::clone(&self.label), connections_max });
         }
-        self.open.set(self.open.get() + 1);
-        let open = Open(Rc::clone(&self.open));
+        let open = Counted::in_place(&self.open);
         let stream = connect(&self.endpoint, &self.label, self.limits.connect_timeout).await?;
         Ok((stream, open))
     }
@@ -188,7 +207,7 @@ impl<B: RequestBody> EndpointPool<B> {
     }
 
     /// Lets a connection run until it ends by itself or its last sender is dropped.
-    fn drive(&self, connection: impl Future<Output = hyper::Result<()>> + 'static, open: Open) {
+    fn drive(&self, connection: impl Future<Output = hyper::Result<()>> + 'static, open: Counted) {
         let active = self.metrics.connected();
         let label = Arc::clone(&self.label);
         tokio::task::spawn_local(async move {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::endpoint::RequestBody;
 use super::h1::Broken;
 use crate::model::Reason;
+use crate::telemetry::Limit;
 
 /// What was met, in whose words ever.
 pub type Cause = Box<dyn Error + Send + Sync>;
@@ -25,6 +26,14 @@ pub enum UpstreamError {
         endpoint: Arc<str>,
         /// The limit.
         connections_max: usize,
+    },
+    /// As many connections as may be are being made to the endpoint.
+    #[error("{endpoint}: {connects_max} connections are being made already")]
+    ConnectsMax {
+        /// The endpoint.
+        endpoint: Arc<str>,
+        /// The limit.
+        connects_max: usize,
     },
     /// The name, the connection or the protocol's beginning failed.
     #[error("connecting to {endpoint}: {cause}")]
@@ -68,12 +77,22 @@ impl UpstreamError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::NoEndpoints => Reason::NoEndpoints,
-            Self::ConnectionsMax { .. } => Reason::Overloaded,
+            Self::ConnectionsMax { .. } | Self::ConnectsMax { .. } => Reason::Overloaded,
             Self::Connect { .. } => Reason::UpstreamConnectFailed,
             Self::ConnectTimeout { .. } => Reason::UpstreamConnectTimeout,
             Self::RequestBody(_) => Reason::ClientClosed,
             Self::Closed { .. } => Reason::UpstreamClosed,
             Self::Malformed { .. } => Reason::UpstreamProtocol,
+        }
+    }
+
+    /// The limit that was hit, if it was one.
+    pub(super) fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::ConnectionsMax { .. } => Some(Limit::UpstreamConnectionsMax),
+            Self::ConnectsMax { .. } => Some(Limit::UpstreamConnectsMax),
+            Self::ConnectTimeout { .. } => Some(Limit::ConnectTimeout),
+            _ => None,
         }
     }
 

@@ -23,6 +23,12 @@ pub fn endpoint(count: usize, busy: impl Fn(usize) -> usize, dice: u64) -> Optio
     Some(if busy(second) < busy(first) { second } else { first })
 }
 
+/// The same among those that have not been `tried`.
+pub fn another(count: usize, tried: &[usize], busy: impl Fn(usize) -> usize, dice: u64) -> Option<usize> {
+    let left: Vec<usize> = (0..count).filter(|place| !tried.contains(place)).collect();
+    endpoint(left.len(), |place| busy(left[place]), dice).map(|place| left[place])
+}
+
 /// A place below `count`.
 fn at(count: usize, dice: u64) -> Option<usize> {
     let place = dice.checked_rem(u64::try_from(count).ok()?)?;
@@ -77,6 +83,27 @@ mod tests {
     fn no_weight_no_backend() {
         assert_eq!(weighted([].into_iter(), 1), None);
         assert_eq!(weighted([0, 0].into_iter(), 1), None);
+    }
+
+    #[test]
+    fn what_was_tried_is_not_tried_again() {
+        let mut dice = Dice::new(3);
+        for (count, tried, possible) in [
+            (0, &[][..], &[][..]),
+            (1, &[0], &[]),
+            (2, &[0], &[1]),
+            (4, &[1, 2], &[0, 3]),
+            (3, &[2, 0, 1], &[]),
+        ] {
+            for _ in 0..100 {
+                let chosen = another(count, tried, |_| 0, dice.roll());
+                assert!(
+                    chosen.map_or(possible.is_empty(), |place| possible.contains(&place)),
+                    "{count} {tried:?}: {chosen:?}"
+                );
+            }
+        }
+        assert_eq!(another(3, &[1], |place| 2 - place, dice.roll()), Some(2), "the less busy one");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::pick::{self, Dice};
 use super::switched::Switched;
 use crate::model::{BackendKey, BackendProtocol, Endpoint};
 use crate::runtime::Pressure;
-use crate::telemetry::BackendMetrics;
+use crate::telemetry::{BackendMetrics, Limit, Metrics};
 use crate::tls::revocation::gate::Admitted;
 
 /// Sizes and times towards backends; counts are per worker.
@@ -34,6 +34,10 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Open connections to one endpoint.
     pub connections_per_endpoint_max: usize,
+    /// Connections to one endpoint that are being made, or requests that wait for one they share.
+    pub connects_per_endpoint_max: usize,
+    /// How often a request that an endpoint did not take goes to another one.
+    pub retries_max: usize,
     /// Bytes of a response head.
     pub response_head_bytes_max: usize,
     /// Fields of a response head, and of its trailers.
@@ -59,6 +63,8 @@ impl Default for Limits {
             idle_per_endpoint_max: 64,
             idle_timeout: Duration::from_secs(30),
             connections_per_endpoint_max: 4096,
+            connects_per_endpoint_max: 1024,
+            retries_max: 1,
             response_head_bytes_max: 64 * 1024,
             response_fields_max: 128,
             interim_responses_max: 8,
@@ -75,6 +81,7 @@ impl Default for Limits {
 pub struct Pool<B> {
     limits: Limits,
     pressure: Arc<Pressure>,
+    metrics: Arc<Metrics>,
     dice: RefCell<Dice>,
     /// By the number of the upstream.
     groups: RefCell<HashMap<u64, Rc<Group<B>>>>,
@@ -88,12 +95,19 @@ type EndpointKey = (BackendKey, BackendProtocol, Endpoint);
 struct Group<B> {
     upstream: Weak<Upstream>,
     endpoints: Vec<Rc<EndpointPool<B>>>,
+    metrics: Arc<Metrics>,
 }
 
 /// An endpoint chosen for one request of an admitted client.
 pub struct Lease<B> {
+    group: Rc<Group<B>>,
     busy: Option<Busy<B>>,
     endpoint: Rc<EndpointPool<B>>,
+    /// The endpoint's place among the group's.
+    chosen: usize,
+    /// Those that did not take the request.
+    tried: Vec<usize>,
+    dice: Dice,
     protocol: BackendProtocol,
     attempts: u32,
 }
@@ -118,10 +132,11 @@ impl<B> Exchanged<B> {
 
 impl<B> Pool<B> {
     /// An empty pool, which reads as far as there is room.
-    pub fn new(limits: Limits, pressure: Arc<Pressure>) -> Rc<Self> {
+    pub fn new(limits: Limits, pressure: Arc<Pressure>, metrics: &Arc<Metrics>) -> Rc<Self> {
         Rc::new(Self {
             limits,
             pressure,
+            metrics: Arc::clone(metrics),
             // Workers must not walk the endpoints in step.
             dice: RefCell::new(Dice::new(RandomState::new().hash_one(0u8))),
             groups: RefCell::default(),
@@ -145,7 +160,17 @@ impl<B> Pool<B> {
         let chosen = pick::endpoint(endpoints.len(), |index| endpoints[index].busy(), self.roll())
             .ok_or(UpstreamError::NoEndpoints)?;
         let endpoint = Rc::clone(&endpoints[chosen]);
-        Ok(Lease { busy: Some(Busy::at(&endpoint)), endpoint, protocol: upstream.protocol(), attempts: 0 })
+        let (busy, protocol) = (Some(Busy::at(&endpoint)), upstream.protocol());
+        Ok(Lease {
+            group,
+            busy,
+            endpoint,
+            chosen,
+            tried: Vec::new(),
+            dice: Dice::new(self.roll()),
+            protocol,
+            attempts: 0,
+        })
     }
 
     /// Closes idle connections in time and forgets backends that no snapshot holds, for as long as it is polled.
@@ -182,14 +207,18 @@ impl<B> Pool<B> {
                 Rc::clone(pools.entry(key).or_insert_with(|| Rc::new(make())))
             })
             .collect();
-        let group = Rc::new(Group { upstream: Arc::downgrade(upstream), endpoints });
+        let group = Rc::new(Group {
+            upstream: Arc::downgrade(upstream),
+            endpoints,
+            metrics: Arc::clone(&self.metrics),
+        });
         self.groups.borrow_mut().insert(upstream.id(), Rc::clone(&group));
         group
     }
 }
 
 impl<B> Lease<B> {
-    /// The endpoint that was chosen.
+    /// The endpoint that was chosen last.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint.endpoint
     }
@@ -211,7 +240,8 @@ impl<B: RequestBody> Lease<B> {
     /// leave HTTP, and may, has an `upgrade` field.
     ///
     /// A request that met a connection which was being closed is sent once more, on a new one: if nothing of it had
-    /// left, or if no byte of an answer had come, it is idempotent, and nothing of its body is gone. Dropping the future
+    /// left, or if no byte of an answer had come, it is idempotent, and nothing of its body is gone. On the same
+    /// conditions one that an endpoint did not take on a new connection goes to another endpoint. Dropping the future
     /// ends the exchange; the connection is not used again.
     pub async fn exchange(&mut self, request: Request<B>) -> Result<Exchanged<B>, UpstreamError> {
         let began = Instant::now();
@@ -222,15 +252,7 @@ impl<B: RequestBody> Lease<B> {
         let metrics = &self.endpoint.metrics;
         match &exchanged {
             Ok(exchanged) => metrics.exchange(exchanged.status().as_u16(), began.elapsed()),
-            Err(error) => {
-                metrics.exchange(0, began.elapsed());
-                if let UpstreamError::Connect { .. }
-                | UpstreamError::ConnectTimeout { .. }
-                | UpstreamError::ConnectionsMax { .. } = error
-                {
-                    metrics.connect_failed(error.reason());
-                }
-            }
+            Err(_) => metrics.exchange(0, began.elapsed()),
         }
         exchanged
     }
@@ -249,17 +271,62 @@ impl<B: RequestBody> Lease<B> {
             let reused = kept.is_some();
             let connection = match kept.take() {
                 Some(connection) => connection,
-                None => self.endpoint.connect_http1().await?,
+                None => match self.endpoint.connect_http1().await {
+                    Ok(connection) => connection,
+                    Err(error) => {
+                        self.not_connected(error)?;
+                        kept = self.endpoint.take_idle(!outgoing.is_idempotent());
+                        continue;
+                    }
+                },
             };
             match h1::exchange(connection, outgoing, framing, limits.continue_timeout).await {
                 Ok(answered) => return Ok(self.answered(answered)),
-                Err(Broken::Unanswered(Some(again), _)) if reused => {
+                Err(Broken::Unanswered(Some(again), cause)) => {
                     outgoing = again;
-                    self.endpoint.metrics.retried();
+                    if reused {
+                        self.endpoint.metrics.retried();
+                    } else {
+                        self.go_elsewhere(UpstreamError::http1::<B>(
+                            &self.endpoint.label,
+                            Broken::Ended(cause),
+                        ))?;
+                        kept = self.endpoint.take_idle(!outgoing.is_idempotent());
+                    }
                 }
                 Err(broken) => return Err(UpstreamError::http1(&self.endpoint.label, broken)),
             }
         }
+    }
+
+    /// There is no connection to the endpoint: nothing has been sent, so that any request may go elsewhere.
+    fn not_connected(&mut self, error: UpstreamError) -> Result<(), UpstreamError> {
+        self.endpoint.metrics.connect_failed(error.reason());
+        if let Some(limit) = error.limit() {
+            self.group.metrics.limit_hit(limit);
+        }
+        self.go_elsewhere(error)
+    }
+
+    /// Chooses another endpoint for what this one did not take. The error where there is none, or it has been tried often
+    /// enough.
+    fn go_elsewhere(&mut self, error: UpstreamError) -> Result<(), UpstreamError> {
+        self.tried.push(self.chosen);
+        let endpoints = &self.group.endpoints;
+        let busy = |place: usize| endpoints[place].busy();
+        let Some(chosen) = pick::another(endpoints.len(), &self.tried, busy, self.dice.roll()) else {
+            return Err(error);
+        };
+        if self.tried.len() > self.endpoint.limits().retries_max {
+            self.group.metrics.limit_hit(Limit::UpstreamRetriesMax);
+            return Err(error);
+        }
+        tracing::debug!(%error, "a request goes to another endpoint");
+        self.endpoint = Rc::clone(&endpoints[chosen]);
+        self.chosen = chosen;
+        self.busy = Some(Busy::at(&self.endpoint));
+        self.endpoint.metrics.retried();
+        Ok(())
     }
 
     fn answered(&mut self, answered: h1::Answered<B>) -> Exchanged<B> {
@@ -278,17 +345,26 @@ impl<B: RequestBody> Lease<B> {
     }
 
     async fn http2(&mut self, mut request: Request<B>) -> Result<Response<UpstreamBody<B>>, UpstreamError> {
+        let mut stale = false;
         loop {
             self.attempts += 1;
-            let mut sender = self.endpoint.shared_http2(self.attempts > 1).await?;
+            let mut sender = match self.endpoint.shared_http2(stale).await {
+                Ok(sender) => sender,
+                Err(error) => {
+                    self.not_connected(error)?;
+                    stale = false;
+                    continue;
+                }
+            };
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     let busy = self.busy.take().unwrap_or_else(|| Busy::at(&self.endpoint));
                     return Ok(response.map(|incoming| UpstreamBody::http2(incoming, busy)));
                 }
-                Err(mut failed) => match failed.take_message().filter(|_| self.attempts == 1) {
+                Err(mut failed) => match failed.take_message().filter(|_| !stale) {
                     Some(unsent) => {
                         request = unsent;
+                        stale = true;
                         self.endpoint.metrics.retried();
                     }
                     None => return Err(UpstreamError::http2(&self.endpoint.label, failed.into_error())),

@@ -140,6 +140,20 @@ impl Curl {
         }
     }
 
+    /// Runs it without keeping the body: curl's exit code, the status, and how long the body was.
+    ///
+    /// # Panics
+    /// When curl is not there.
+    pub fn discard(mut self, url: &str) -> (i32, u16, u64) {
+        self.push("--output", "/dev/null");
+        self.push("--write-out", "%{http_code} %{size_download}");
+        self.push("--max-time", "300");
+        let output = Command::new("curl").args(&self.arguments).arg(url).output().expect("curl is installed");
+        let written = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (status, length) = written.split_once(' ').unwrap_or_default();
+        (output.status.code().unwrap_or(-1), status.parse().unwrap_or(0), length.parse().unwrap_or(0))
+    }
+
     fn push(&mut self, argument: &str, value: &str) {
         self.arguments.extend([argument.to_owned(), value.to_owned()]);
     }

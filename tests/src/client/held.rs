@@ -133,7 +133,16 @@ impl Http {
     /// # Errors
     /// When the connection breaks before the answer's head.
     pub fn try_get(&self, path: &str) -> Result<Answer, hyper::Error> {
-        self.send(self.request(Method::GET, path, &[]), Empty::new().map_err(|never| match never {}).boxed())
+        self.try_get_with(path, &[])
+    }
+
+    /// Asks for `path` with these fields.
+    ///
+    /// # Errors
+    /// When the connection breaks before the answer's head.
+    pub fn try_get_with(&self, path: &str, fields: &[(&str, &str)]) -> Result<Answer, hyper::Error> {
+        let request = self.request(Method::GET, path, fields);
+        self.send(request, Empty::new().map_err(|never| match never {}).boxed())
     }
 
     /// Asks for `path`.
@@ -149,9 +158,7 @@ impl Http {
     /// # Panics
     /// When no answer comes.
     pub fn get_with(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
-        let request = self.request(Method::GET, path, fields);
-        self.send(request, Empty::new().map_err(|never| match never {}).boxed())
-            .unwrap_or_else(|error| panic!("no answer to GET {path}: {error:?}"))
+        self.try_get_with(path, fields).unwrap_or_else(|error| panic!("no answer to GET {path}: {error:?}"))
     }
 
     /// Sends a body to `path`.

@@ -3,14 +3,19 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use gateway_tests::scene::Stage;
 use gateway_tests::{Curl, Http, Scene, wait};
 use tempfile::TempDir;
 
 const LARGE_BYTES: u64 = 100 * 1024 * 1024;
+const GIGABYTE: u64 = 1 << 30;
 const GROWTH_BYTES_MAX: u64 = 48 * 1024 * 1024;
+/// Of one body's way, however long it is.
+const STREAM_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 fn scene() -> Scene {
     let stage = Stage::new();
@@ -36,6 +41,35 @@ fn a_hundred_megabytes_go_both_ways_in_bounded_memory() {
         let growth = scene.node.resident_bytes().saturating_sub(before);
         assert!(growth < GROWTH_BYTES_MAX, "{http}: memory grew by {growth} bytes");
     }
+}
+
+/// One way is enough: length makes no difference to what the other ways showed with a tenth of it.
+#[test]
+fn a_gigabyte_passes_in_constant_memory() {
+    let scene = scene();
+    // What is kept once is there before: buffers of the first request, of TLS, of the allocator.
+    let warm = scene.curl(&scene.alice).http1().discard(&format!("https://gw.test/bytes/{LARGE_BYTES}"));
+    assert_eq!(warm, (0, 200, LARGE_BYTES));
+    let before = scene.node.resident_bytes();
+    let began = Instant::now();
+    let curl = scene.curl(&scene.alice).http1();
+    let (mut most, done) = (before, AtomicBool::new(false));
+    let answer = thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            let answer = curl.discard(&format!("https://gw.test/bytes/{GIGABYTE}"));
+            done.store(true, Ordering::Relaxed);
+            answer
+        });
+        wait::until("a gigabyte", Duration::from_secs(300), || {
+            most = most.max(scene.node.resident_bytes());
+            done.load(Ordering::Relaxed).then_some(())
+        });
+        asked.join().unwrap()
+    });
+    assert_eq!(answer, (0, 200, GIGABYTE));
+    let growth = most - before;
+    eprintln!("1 GiB in {:?}; memory {before} bytes and at most {growth} more", began.elapsed());
+    assert!(growth < STREAM_BYTES_MAX, "memory grew by {growth} bytes");
 }
 
 #[test]

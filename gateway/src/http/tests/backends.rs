@@ -3,11 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::world::*;
+use crate::model::BackendProtocol;
 use crate::upstream;
 
 /// A backend that is handed its connections with their numbers, from 0.
@@ -257,5 +259,147 @@ fn bytes_on_an_idle_connection_close_it() {
         // On loopback what has been written is there; a request that cannot be sent twice looks for itself.
         let answer = ask(&mut client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
         assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+    });
+}
+
+/// An address where nobody listens.
+async fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+fn world_of(endpoints: &[SocketAddr], limits: upstream::Limits, protocol: BackendProtocol) -> World {
+    let plan = Plan {
+        upstream: limits,
+        protocol: Some(protocol),
+        others: endpoints[1..].to_vec(),
+        ..Plan::default()
+    };
+    World::new(&[listener("", vec![rule("", "", forward())])], Some(endpoints[0]), &plan)
+}
+
+const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab";
+
+#[test]
+fn a_request_that_an_endpoint_refuses_goes_to_another() {
+    run(async {
+        let (good, seen) = backend(|_| ok("good")).await;
+        let limits = upstream::Limits { idle_per_endpoint_max: 0, ..upstream::Limits::default() };
+        let world = world_of(&[nobody().await, good], limits, BackendProtocol::Http1);
+        let mut client = world.connect();
+        // Nothing was sent, so that the method does not matter, and the body is still there.
+        for request in [GET, POST].into_iter().cycle().take(40) {
+            let answer = ask(&mut client, request).await;
+            assert!(answer.ends_with("\r\n\r\ngood"), "{answer}");
+        }
+        assert_eq!(seen.borrow().len(), 40);
+        assert!(
+            seen.borrow()
+                .iter()
+                .filter(|request| request.starts_with("POST"))
+                .all(|request| request.ends_with("ab"))
+        );
+        let lines = world.lines(40).await;
+        let again: Vec<_> = lines.iter().filter(|line| line["attempts"] == 2).collect();
+        assert!((1..40).contains(&again.len()), "{}", again.len());
+        assert!(lines.iter().all(|line| line["endpoint"] == good.to_string()), "where it went at last");
+        let metrics = world.server.telemetry.metrics.render();
+        for series in [
+            "yett_upstream_retries_total{",
+            "yett_upstream_connect_failures_total{backend=\"default/backend\",reason=\"upstream_connect_failed\"}",
+        ] {
+            let count = metrics.lines().find_map(|line| line.strip_prefix(series)?.rsplit(' ').next());
+            assert_eq!(count, Some(&*again.len().to_string()), "{series}");
+        }
+    });
+}
+
+#[test]
+fn what_an_endpoint_dropped_without_a_byte_goes_to_another_if_that_does_no_harm() {
+    run(async {
+        let (good, seen) = backend(|_| ok("good")).await;
+        let bad = by_connection(|mut stream, _| async move {
+            read_message(&mut stream, &mut Vec::new()).await;
+            stream.set_zero_linger().unwrap();
+        })
+        .await;
+        let limits = upstream::Limits { idle_per_endpoint_max: 0, ..upstream::Limits::default() };
+        let world = world_of(&[bad, good], limits, BackendProtocol::Http1);
+        let mut client = world.connect();
+        let mut lost = 0;
+        for request in [GET, POST].into_iter().cycle().take(40) {
+            let answer = ask(&mut client, request).await;
+            if request == POST && status(&answer) == 502 {
+                assert_eq!(reason(&answer), Some("upstream_closed"));
+                lost += 1;
+            } else {
+                assert!(answer.ends_with("\r\n\r\ngood"), "{answer}");
+            }
+        }
+        assert!((1..20).contains(&lost), "{lost}");
+        assert_eq!(seen.borrow().len(), 40 - lost);
+    });
+}
+
+#[test]
+fn where_nobody_listens_the_answer_comes_at_once_and_few_are_tried() {
+    run(async {
+        for protocol in [BackendProtocol::Http1, BackendProtocol::H2c] {
+            for (count, retries_max, attempts, hit) in [
+                (1, 1, 1, false),
+                (2, 1, 2, false),
+                (4, 1, 2, true),
+                (4, 2, 3, true),
+                (4, 9, 4, false),
+                (2, 0, 1, true),
+            ] {
+                let mut endpoints = Vec::new();
+                for _ in 0..count {
+                    endpoints.push(nobody().await);
+                }
+                let limits = upstream::Limits { retries_max, ..upstream::Limits::default() };
+                let world = world_of(&endpoints, limits, protocol);
+                let mut soonest = Duration::MAX;
+                for _ in 0..5 {
+                    let began = Instant::now();
+                    let answer = ask(&mut world.connect(), GET).await;
+                    soonest = soonest.min(began.elapsed());
+                    assert_eq!((status(&answer), reason(&answer)), (502, Some("upstream_connect_failed")));
+                }
+                assert!(soonest < Duration::from_millis(50), "{soonest:?}");
+                let line = &world.lines(1).await[0];
+                assert_eq!(line["attempts"], attempts, "{count} endpoints, {retries_max} retries");
+                let metrics = world.server.telemetry.metrics.render();
+                let counted = metrics.contains("yett_limit_hits_total{limit=\"upstream_retries_max\"} 5");
+                assert_eq!(counted, hit, "{count} endpoints, {retries_max} retries");
+            }
+        }
+    });
+}
+
+#[test]
+fn only_so_many_connections_are_made_at_once() {
+    run(async {
+        let (address, _) = backend(|_| ok("")).await;
+        let limits = upstream::Limits { connects_per_endpoint_max: 1, ..upstream::Limits::default() };
+        let world = world_of(&[address], limits, BackendProtocol::Http1);
+        let asks: Vec<_> = (0..8)
+            .map(|_| {
+                let mut client = world.connect();
+                tokio::task::spawn_local(async move { ask(&mut client, GET).await })
+            })
+            .collect();
+        let mut answers = Vec::new();
+        for asked in asks {
+            answers.push(asked.await.unwrap());
+        }
+        let refused = answers.iter().filter(|answer| status(answer) == 503).count();
+        assert!((1..8).contains(&refused), "{answers:?}");
+        assert!(answers.iter().all(|answer| status(answer) == 200 || reason(answer) == Some("overloaded")));
+        let metrics = world.server.telemetry.metrics.render();
+        assert!(
+            metrics.contains(&format!("yett_limit_hits_total{{limit=\"upstream_connects_max\"}} {refused}"))
+        );
+        // Those that were made are free again.
+        assert_eq!(status(&ask(&mut world.connect(), GET).await), 200);
     });
 }

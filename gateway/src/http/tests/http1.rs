@@ -333,6 +333,40 @@ fn a_client_that_waits_for_100_gets_it_only_when_its_body_is_wanted() {
 }
 
 #[test]
+fn a_body_over_the_limit_is_refused() {
+    run(async {
+        let (address, seen) = backend(|_| ok("")).await;
+        let limits = crate::http::Limits { request_body_bytes_max: 10, ..Default::default() };
+        let plan = Plan { limits, ..Plan::default() };
+        let world = World::new(&[listener("", vec![rule("", "", forward())])], Some(address), &plan);
+        for (description, rest, expected, whole) in [
+            ("within", "Content-Length: 10\r\n\r\n0123456789", 200, 1),
+            ("in chunks", "Transfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n5\r\n56789\r\n0\r\n\r\n", 200, 1),
+            ("as it says", "Content-Length: 11\r\n\r\n01234567890", 413, 0),
+            ("as it says, and not sent", "Expect: 100-continue\r\nContent-Length: 11\r\n\r\n", 413, 0),
+            (
+                "as it shows",
+                "Transfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n6\r\n567890\r\n0\r\n\r\n",
+                413,
+                0,
+            ),
+        ] {
+            seen.borrow_mut().clear();
+            let mut client = world.connect();
+            let answer = ask(&mut client, &format!("POST / HTTP/1.1\r\nHost: a\r\n{rest}")).await;
+            assert_eq!(status(&answer), expected, "{description}: {answer}");
+            assert_eq!(seen.borrow().len(), whole, "{description}");
+            if expected == 413 {
+                assert_eq!(reason(&answer), Some("content_too_large"), "{description}");
+                assert!(answer.contains("connection: close\r\n"), "{description}: {answer}");
+            }
+        }
+        let metrics = world.server.telemetry.metrics.render();
+        assert!(metrics.contains("yett_limit_hits_total{limit=\"request_body_bytes_max\"} 3"), "{metrics}");
+    });
+}
+
+#[test]
 fn answers_without_a_body_keep_their_length() {
     run(async {
         let (address, _) = backend(|request| {

@@ -95,6 +95,8 @@ pub(super) struct Plan {
     pub(super) trust: Option<Arc<TrustDomain>>,
     pub(super) is_tls: bool,
     pub(super) trusted_proxies: Vec<ipnet::IpNet>,
+    /// The backend's endpoints beside the first one.
+    pub(super) others: Vec<SocketAddr>,
 }
 
 impl World {
@@ -104,12 +106,12 @@ impl World {
         let world = Self {
             server: Rc::new(Server {
                 snapshots: Arc::new(Published::new(Arc::new(Snapshot::default()))),
-                telemetry,
                 limits: plan.limits,
                 trusted_proxies: plan.trusted_proxies.clone(),
                 pressure: Arc::default(),
-                pool: Pool::new(plan.upstream, Arc::default()),
+                pool: Pool::new(plan.upstream, Arc::default(), &telemetry.metrics),
                 roll: Roll::default(),
+                telemetry,
             }),
             drain: Drain::default(),
             lines,
@@ -122,8 +124,9 @@ impl World {
     pub(super) fn publish(&self, listeners: &[Listener], backend: Option<SocketAddr>, plan: &Plan) {
         let metrics = &self.server.telemetry.metrics;
         let endpoints = backend
-            .map(|address| Endpoint { host: EndpointHost::Address(address.ip()), port: address.port() })
             .into_iter()
+            .chain(plan.others.iter().copied())
+            .map(|address| Endpoint { host: EndpointHost::Address(address.ip()), port: address.port() })
             .collect();
         let protocol = plan.protocol.unwrap_or(BackendProtocol::Http1);
         let upstream = Arc::new(Upstream::new(

@@ -111,9 +111,12 @@ impl Outcome {
         self.attempts += 1;
     }
 
-    /// How often it was tried to send the request there, if more than once.
-    pub fn attempts(&mut self, count: u32) {
-        self.attempts = self.attempts.max(count);
+    /// How often it was tried to send the request, if more than once, and where at last.
+    pub fn attempts(&mut self, count: u32, endpoint: &Endpoint) {
+        if count > 1 {
+            self.attempts = self.attempts.max(count);
+            self.endpoint = Some(endpoint.clone());
+        }
     }
 
     /// The head of the backend's answer came, so long after the request was sent.
