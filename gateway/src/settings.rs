@@ -133,6 +133,11 @@ pub struct Limits {
     pub http2_send_buffer_bytes_max: usize,
     /// Streams that a client has reset and that are not yet disposed of.
     pub http2_pending_resets_max: usize,
+    /// Streams that a client made us reset by breaking the protocol, over the life of one HTTP/2 connection.
+    pub http2_local_resets_max: usize,
+    /// Frames within a second that belong neither to a request nor to its body, beyond 32 for each part of a body or of
+    /// an answer, on one HTTP/2 connection.
+    pub http2_control_frames_max: u32,
     /// How often a silent HTTP/2 client is asked whether it still lives.
     pub http2_ping_interval: Span,
     /// How long it may take to say so.
@@ -230,6 +235,8 @@ impl Default for Limits {
             http2_connection_window_bytes: 1024 * 1024,
             http2_send_buffer_bytes_max: 64 * 1024,
             http2_pending_resets_max: 20,
+            http2_local_resets_max: 1024,
+            http2_control_frames_max: 1000,
             http2_ping_interval: Span::seconds(60),
             http2_ping_timeout: Span::seconds(20),
             backend_timeout: Span::seconds(60),

@@ -3,6 +3,7 @@
 
 mod bridge;
 mod curl;
+pub mod frames;
 mod held;
 mod openssl;
 mod tls;
@@ -15,6 +16,7 @@ use tokio::runtime::{Builder, Handle};
 
 pub use bridge::Bridge;
 pub use curl::{Curl, CurlAnswer};
+pub use frames::Frames;
 pub use held::{Answer, Http, Upload};
 pub use openssl::{OpenSsl, Session};
 pub use tls::{Ended, Link, Tls};

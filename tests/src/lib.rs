@@ -13,6 +13,7 @@
 
 pub mod backend;
 pub mod binary;
+pub mod bystander;
 pub mod checked;
 pub mod client;
 pub mod go;
@@ -31,7 +32,8 @@ pub mod wait;
 pub mod websocket;
 
 pub use backend::Backend;
-pub use client::{Answer, Bridge, Curl, Http, OpenSsl, Tls};
+pub use bystander::Bystander;
+pub use client::{Answer, Bridge, Curl, Frames, Http, OpenSsl, Tls};
 pub use manifests::Site;
 pub use node::Node;
 pub use pki::{Ca, Identity};

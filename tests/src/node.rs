@@ -412,8 +412,20 @@ impl Node {
     /// # Panics
     /// When it has ended.
     pub fn resident_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// How much memory the process has held at most, in bytes.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn resident_peak_bytes(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, what: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("the process runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+        let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("a process has memory");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("its size is a number") * 1024
     }
 }

@@ -156,6 +156,8 @@ fn http_limits(limits: &settings::Limits) -> Limits {
         http2_connection_window_bytes: limits.http2_connection_window_bytes,
         http2_send_buffer_bytes_max: limits.http2_send_buffer_bytes_max,
         http2_pending_resets_max: limits.http2_pending_resets_max,
+        http2_local_resets_max: limits.http2_local_resets_max,
+        http2_control_frames_max: limits.http2_control_frames_max,
         http2_ping_interval: limits.http2_ping_interval.0,
         http2_ping_timeout: limits.http2_ping_timeout.0,
         tunnel_idle_timeout: limits.tunnel_idle_timeout.0,

@@ -1,11 +1,11 @@
 //! Bodies on their way, streamed with the back-pressure of whoever reads them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,18 +14,15 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
+use super::cut::Cut;
 use super::frame::Fault;
 use super::serve::Held;
-use super::watch::Activity;
 use super::{Limits, guard, headers};
 use crate::model::Reason;
 use crate::runtime::Room;
 use crate::telemetry::{Limit, Outcome, Telemetry};
 use crate::upstream::UpstreamBody;
 use crate::upstream::body::BodyError;
-
-/// How fast a client has to read a piece of an answer on HTTP/2, beyond the pause that it may always make.
-pub const RESPONSE_BYTES_PER_SECOND_MIN: u64 = 4 * 1024;
 
 /// How much of an unwanted upload is read after its answer on HTTP/2, and for how long.
 const DISCARD_BYTES_MAX: usize = 1 << 20;
@@ -45,6 +42,8 @@ struct Upload {
     /// How many bytes may still come.
     left: u64,
     pause_max: Duration,
+    /// HTTP/2 has nobody else who counts them.
+    trailers_max: usize,
     /// Runs only while the client keeps us waiting.
     pause: Option<Pin<Box<Sleep>>>,
 }
@@ -82,6 +81,9 @@ pub enum UploadError {
     /// It is longer than a body may be.
     #[error("the body is too large")]
     TooLarge,
+    /// What came behind it is over a limit.
+    #[error("{0}")]
+    Trailers(Fault),
 }
 
 impl Progress {
@@ -128,6 +130,7 @@ impl RequestBody {
             telemetry: Arc::clone(telemetry),
             left: limits.request_body_bytes(),
             pause_max: limits.request_body_timeout,
+            trailers_max: limits.request_fields_max,
             pause: None,
         };
         (Self(Some(Box::new(upload))), Some(progress))
@@ -206,6 +209,11 @@ impl Upload {
                     };
                     self.left = left;
                 } else if let Some(trailers) = frame.trailers_mut() {
+                    if trailers.len() > self.trailers_max {
+                        let fault = Fault::TooManyTrailers;
+                        self.progress.broken.set(Some(Broken::Malformed(fault)));
+                        return Poll::Ready(Some(Err(UploadError::Trailers(fault))));
+                    }
                     headers::trailers_to_backend(trailers);
                 }
                 Some(Ok(frame))
@@ -223,120 +231,75 @@ impl Upload {
     }
 }
 
-/// An answer's body. It owns the request's outcome: when it is dropped the request is over.
+/// An answer's body. It owns the request's outcome: when it is dropped the request is over. On HTTP/2 that is also what
+/// becomes of a client that does not take it: the stream's task is ended, see [`super::streams`].
 #[derive(Debug)]
 pub struct ResponseBody {
     content: Content,
     /// `None`: with the answer the connection leaves HTTP, and the tunnel owns the outcome.
     outcome: Option<Outcome>,
+    /// The connection, until the answer is written.
+    held: Held,
 }
 
 #[derive(Debug)]
 enum Content {
-    /// Of our own making; empty once it is sent. The connection is held until it is written.
-    Whole(Bytes, #[allow(dead_code, reason = "held until dropped")] Held),
-    Relayed(Rc<Relay>),
+    /// Of our own making; empty once it is sent.
+    Whole(Bytes),
+    Relayed(Relay),
 }
 
-/// A backend's answer under way. The connection's clock sees it too, since a client that stops reading an HTTP/2 stream
-/// keeps hyper from asking for more: nobody else would ever look at it again.
+/// A backend's answer under way.
 #[derive(Debug)]
-pub(super) struct Relay {
+struct Relay {
     /// `None` once it was cut off or came to its end.
-    body: RefCell<Option<UpstreamBody<RequestBody>>>,
-    /// Since when a piece of how many bytes lies with hyper and nobody has asked for the next one.
-    offered: Cell<Option<(Instant, usize)>>,
-    is_complete: Cell<bool>,
+    body: Option<UpstreamBody<RequestBody>>,
+    is_complete: bool,
     deadline: Option<Instant>,
-    alarm: RefCell<Option<Pin<Box<Sleep>>>>,
-    room: RefCell<Room>,
-    /// Who waits for the next piece.
-    waiting: RefCell<Option<Waker>>,
-    activity: Rc<Activity>,
-    held: RefCell<Option<Held>>,
+    alarm: Option<Pin<Box<Sleep>>>,
+    room: Room,
 }
 
 impl Relay {
-    /// Lets go of the backend if the client has left a piece lying for longer than the pause, and than the slowest
-    /// client needs for it, or if the time is up and it has not taken the last one. Tells whether it did.
-    pub(super) fn cut_if_stalled(&self, now: Instant, pause_max: Duration) -> bool {
-        let stalled = self.offered.get().is_some_and(|(since, bytes)| {
-            let needed = Duration::from_secs(bytes as u64 / RESPONSE_BYTES_PER_SECOND_MIN);
-            now.duration_since(since) >= pause_max + needed
-                || self.deadline.is_some_and(|deadline| deadline <= now)
-        });
-        if stalled {
-            self.offered.set(None);
-            // The stream may stay as long as its connection; it no longer keeps that busy.
-            drop((self.body.take(), self.held.take()));
-        }
-        stalled
-    }
-
-    /// Lets go of the backend, since the client is refused now, and has the stream reset.
-    pub(super) fn cut(&self) {
-        if self.is_end_stream() {
-            return;
-        }
-        self.offered.set(None);
-        drop((self.body.take(), self.held.take()));
-        if let Some(waiting) = self.waiting.take() {
-            waiting.wake();
-        }
-    }
-
-    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
-        self.offered.set(None);
-        let mut body = self.body.borrow_mut();
-        if let Some(refusal) = self.activity.told().refusal().filter(|_| !self.is_complete.get()) {
-            *body = None;
+    fn poll_frame(
+        &mut self,
+        told: &Cut,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
+        if let Some(refusal) = told.refusal().filter(|_| !self.is_complete) {
+            self.body = None;
             return Poll::Ready(Some(Err(RelayError::Refused(refusal.reason))));
         }
-        if self.room.borrow_mut().poll(cx).is_pending() {
-            self.wait(cx);
+        if self.room.poll(cx).is_pending() {
             return Poll::Pending;
         }
-        let Some(streaming) = body.as_mut() else {
-            return Poll::Ready((!self.is_complete.get()).then_some(Err(RelayError::Stalled)));
-        };
+        let Some(streaming) = self.body.as_mut() else { return Poll::Ready(None) };
         let Poll::Ready(frame) = Pin::new(streaming).poll_frame(cx) else {
-            self.wait(cx);
-            let mut alarm = self.alarm.borrow_mut();
             let Some(deadline) = self.deadline else { return Poll::Pending };
-            ready!(alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline))).as_mut().poll(cx));
-            *body = None;
+            ready!(self.alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline))).as_mut().poll(cx));
+            self.body = None;
             return Poll::Ready(Some(Err(RelayError::Deadline)));
         };
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
-                let length = frame.data_ref().map_or(0, Bytes::len);
-                self.room.borrow().take(length);
-                self.offered.set(Some((Instant::now(), length)));
+                self.room.take(frame.data_ref().map_or(0, Bytes::len));
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
-                *body = None;
+                self.body = None;
                 Some(Err(RelayError::Upstream(error)))
             }
             None => {
-                *body = None;
-                self.is_complete.set(true);
+                self.body = None;
+                self.is_complete = true;
                 None
             }
         })
     }
 
-    /// Has a cut wake who waits.
-    fn wait(&self, cx: &Context<'_>) {
-        let mut waiting = self.waiting.borrow_mut();
-        if !waiting.as_ref().is_some_and(|waiting| waiting.will_wake(cx.waker())) {
-            *waiting = Some(cx.waker().clone());
-        }
-    }
-
     fn is_end_stream(&self) -> bool {
         // What was cut off never ends cleanly: its error may not have been told yet.
-        self.is_complete.get() || self.body.borrow().as_ref().is_some_and(Body::is_end_stream)
+        self.is_complete || self.body.as_ref().is_some_and(Body::is_end_stream)
     }
 }
 
@@ -346,9 +309,6 @@ pub enum RelayError {
     /// The backend's body broke off.
     #[error("the backend's body broke off: {0}")]
     Upstream(BodyError),
-    /// The client left it lying.
-    #[error("the client did not take the answer")]
-    Stalled,
     /// The rule's timeout ended it.
     #[error("the answer was not complete in time")]
     Deadline,
@@ -360,12 +320,12 @@ pub enum RelayError {
 impl ResponseBody {
     /// An answer of our own; empty: none.
     pub fn whole(bytes: Bytes, outcome: Outcome, held: Held) -> Self {
-        Self { content: Content::Whole(bytes, held), outcome: Some(outcome) }
+        Self::new(Content::Whole(bytes), None, Some(outcome), held)
     }
 
     /// None, and nothing of HTTP behind it.
     pub fn switched(held: Held) -> Self {
-        Self { content: Content::Whole(Bytes::new(), held), outcome: None }
+        Self::new(Content::Whole(Bytes::new()), None, None, held)
     }
 
     /// The backend's answer, cut off at the deadline.
@@ -375,20 +335,25 @@ impl ResponseBody {
         outcome: Outcome,
         held: Held,
     ) -> Self {
-        let activity = Rc::clone(held.activity());
-        let relay = Rc::new(Relay {
-            body: RefCell::new(Some(body)),
-            offered: Cell::new(None),
-            is_complete: Cell::new(false),
-            deadline,
-            alarm: RefCell::new(None),
-            room: RefCell::new(Room::new(Arc::clone(held.pressure()))),
-            waiting: RefCell::new(None),
-            activity: Rc::clone(&activity),
-            held: RefCell::new(Some(held)),
-        });
-        activity.watch(&relay);
-        Self { content: Content::Relayed(relay), outcome: Some(outcome) }
+        let room = Room::new(Arc::clone(held.pressure()));
+        let relay = Relay { body: Some(body), is_complete: false, deadline, alarm: None, room };
+        Self::new(Content::Relayed(relay), deadline, Some(outcome), held)
+    }
+
+    fn new(content: Content, deadline: Option<Instant>, outcome: Option<Outcome>, mut held: Held) -> Self {
+        if !content.is_end_stream() {
+            held.answering(deadline, matches!(content, Content::Relayed(_)));
+        }
+        Self { content, outcome, held }
+    }
+}
+
+impl Content {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Relayed(relay) => relay.is_end_stream(),
+        }
     }
 }
 
@@ -401,15 +366,22 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
         let this = self.get_mut();
+        let stream = this.held.stream();
+        if let Some(stream) = stream {
+            stream.taken();
+        }
         let mut frame = match &mut this.content {
-            Content::Whole(bytes, _) => (!bytes.is_empty()).then(|| Ok(Frame::data(std::mem::take(bytes)))),
-            Content::Relayed(relay) => ready!(relay.poll_frame(cx)),
+            Content::Whole(bytes) => (!bytes.is_empty()).then(|| Ok(Frame::data(std::mem::take(bytes)))),
+            Content::Relayed(relay) => ready!(relay.poll_frame(this.held.told(), cx)),
         };
         let Some(outcome) = &mut this.outcome else { return Poll::Ready(frame) };
         match &mut frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     outcome.sent(data.len());
+                    if let Some(stream) = stream {
+                        stream.offer(data.len());
+                    }
                 } else if let Some(trailers) = frame.trailers_mut() {
                     headers::trailers_to_client(trailers);
                 }
@@ -417,24 +389,19 @@ impl Body for ResponseBody {
             Some(Err(RelayError::Upstream(_))) => outcome.refuse(Reason::UpstreamBodyCut),
             Some(Err(RelayError::Deadline)) => outcome.refuse(Reason::UpstreamTimeout),
             Some(Err(RelayError::Refused(reason))) => outcome.refuse(*reason),
-            Some(Err(RelayError::Stalled)) | None => {}
+            None => {}
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Whole(bytes, _) => bytes.is_empty(),
-            Content::Relayed(relay) => relay.is_end_stream(),
-        }
+        self.content.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Whole(bytes, _) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Relayed(relay) => {
-                relay.body.borrow().as_ref().map_or_else(SizeHint::default, Body::size_hint)
-            }
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Relayed(relay) => relay.body.as_ref().map_or_else(SizeHint::default, Body::size_hint),
         }
     }
 }
@@ -447,14 +414,12 @@ impl Drop for ResponseBody {
         {
             outcome.complete();
         }
-        if let Content::Relayed(relay) = &self.content {
-            relay.activity.unwatch(relay);
-            // The stream may be gone before it was asked for more.
-            if let Some(refusal) = relay.activity.told().refusal().filter(|_| !relay.is_end_stream())
-                && let Some(outcome) = &mut self.outcome
-            {
-                outcome.refuse(refusal.reason);
-            }
+        // The stream may be gone before it was asked for more.
+        if let Content::Relayed(relay) = &self.content
+            && let Some(refusal) = self.held.told().refusal().filter(|_| !relay.is_end_stream())
+            && let Some(outcome) = &mut self.outcome
+        {
+            outcome.refuse(refusal.reason);
         }
     }
 }

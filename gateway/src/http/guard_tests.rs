@@ -19,6 +19,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::http::frame::{self, tests as framing};
+use crate::telemetry::Metrics;
 
 const LIMITS: frame::Limits = frame::Limits { head_bytes_max: 512, target_bytes_max: 64, fields_max: 8 };
 
@@ -78,7 +79,7 @@ impl Wake for Woken {
 
 /// What a service behind hyper and the guard sees, until nothing more happens; and how the connection ended, if it did.
 fn served(pieces: &[&[u8]]) -> (Vec<Seen>, Option<Result<(), String>>) {
-    let intake = Rc::new(Intake::new(Activity::new(crate::http::Limits::default())));
+    let intake = Rc::new(Intake::new(Activity::new(crate::http::Limits::default(), Metrics::new())));
     let seen = RefCell::new(Vec::new());
     let pieces = pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| piece.to_vec()).collect();
     let io = Guard::new(Client(pieces), Framer::new(LIMITS, 443), Rc::clone(&intake));
@@ -185,7 +186,7 @@ fn a_request_that_looks_like_a_stand_in_is_none() {
 
 #[test]
 fn a_head_that_has_had_its_time_is_refused() {
-    let intake = Rc::new(Intake::new(Activity::new(crate::http::Limits::default())));
+    let intake = Rc::new(Intake::new(Activity::new(crate::http::Limits::default(), Metrics::new())));
     assert!(!intake.time_out(), "nothing has come");
     let client = Client([b"GET /x HTTP/1.1\r\nHo".to_vec()].into());
     let mut guard = Guard::new(client, Framer::new(LIMITS, 443), Rc::clone(&intake));
@@ -206,7 +207,7 @@ fn heads_larger_than_the_readers_buffer_pass() {
     let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(400));
     let whole = format!("{head}{head}POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
     for (piece, room) in [(1, 1), (7, 16), (100, 30), (1000, 3), (5, 1000)] {
-        let intake = Rc::new(Intake::new(Activity::new(crate::http::Limits::default())));
+        let intake = Rc::new(Intake::new(Activity::new(crate::http::Limits::default(), Metrics::new())));
         let client = Client(whole.as_bytes().chunks(piece).map(<[u8]>::to_vec).collect());
         let mut guard = Guard::new(client, Framer::new(LIMITS, 443), intake);
         let mut cx = Context::from_waker(Waker::noop());

@@ -18,6 +18,8 @@ pub mod headers;
 pub mod redirect;
 pub mod roll;
 pub mod serve;
+mod streams;
+mod traffic;
 pub mod tunnel;
 mod upgrade;
 mod watch;
@@ -61,6 +63,11 @@ pub struct Limits {
     pub http2_send_buffer_bytes_max: usize,
     /// Streams that a client reset and that are not yet disposed of (CVE-2023-44487).
     pub http2_pending_resets_max: usize,
+    /// Streams that a client made us reset, over the life of a connection (CVE-2025-8671).
+    pub http2_local_resets_max: usize,
+    /// Frames within a second that belong neither to a request nor to its body, beyond 32 for each part of a body or of
+    /// an answer.
+    pub http2_control_frames_max: u32,
     /// How often a silent HTTP/2 client is asked whether it still lives.
     pub http2_ping_interval: Duration,
     /// How long it may take to say so.
@@ -98,6 +105,8 @@ impl Default for Limits {
             http2_connection_window_bytes: 1024 * 1024,
             http2_send_buffer_bytes_max: 64 * 1024,
             http2_pending_resets_max: 20,
+            http2_local_resets_max: 1024,
+            http2_control_frames_max: 1000,
             http2_ping_interval: Duration::from_secs(60),
             http2_ping_timeout: Duration::from_secs(20),
             tunnel_idle_timeout: Duration::from_secs(300),

@@ -22,13 +22,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::cut::Cut;
 use super::forward::forward;
 use super::frame::{self, Framer};
 use super::guard::{Guard, Intake};
 use super::roll::Roll;
+use super::streams::{Stream, Streams};
 use super::tunnel::{HalfClose, Tunnel};
 use super::watch::{Activity, Watched};
 use super::{Limits, Pool};
@@ -137,13 +138,19 @@ enum Ending {
 #[derive(Debug)]
 pub struct Held {
     connection: Rc<Connection>,
+    /// The stream of the request on HTTP/2.
+    stream: Option<Rc<Stream>>,
+    /// Whether the connection's clock sees the stream.
+    answering: bool,
+    /// Whether the answer is a backend's.
+    relaying: bool,
     last: bool,
 }
 
 impl Connection {
     fn new(server: Rc<Server>, client: Client) -> Rc<Self> {
         let address = client.facts.peer.ip().to_canonical();
-        let activity = Activity::new(server.limits);
+        let activity = Activity::new(server.limits, Arc::clone(&server.telemetry.metrics));
         let connection = Rc::new(Self {
             peer: HeaderValue::from_str(&address.to_string())
                 .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
@@ -176,7 +183,13 @@ impl Connection {
     pub(super) fn hold(self: &Rc<Self>) -> Held {
         self.activity.begin();
         self.client.open.request();
-        Held { connection: Rc::clone(self), last: false }
+        Held {
+            connection: Rc::clone(self),
+            stream: self.activity.entered(),
+            answering: false,
+            relaying: false,
+            last: false,
+        }
     }
 
     /// The gate refuses the client: the connection ends, and is counted once however many requests are under way.
@@ -256,8 +269,27 @@ impl Drop for Connection {
 }
 
 impl Held {
-    pub(super) fn activity(&self) -> &Rc<Activity> {
-        &self.connection.activity
+    /// The stream on HTTP/2. On HTTP/1.1 the connection itself shows a client that does not read.
+    pub(super) fn stream(&self) -> Option<&Stream> {
+        self.stream.as_deref()
+    }
+
+    /// An answer with a body begins, perhaps a backend's, which is to be done by then.
+    pub(super) fn answering(&mut self, deadline: Option<Instant>, is_relayed: bool) {
+        if is_relayed {
+            self.connection.activity.relay();
+            self.relaying = true;
+        }
+        if let Some(stream) = &self.stream {
+            stream.answering(deadline, is_relayed);
+            self.connection.activity.watch(stream);
+            self.answering = true;
+        }
+    }
+
+    /// Told when the client is refused.
+    pub(super) fn told(&self) -> &Cut {
+        self.connection.activity.told()
     }
 
     pub(super) fn pressure(&self) -> &Arc<Pressure> {
@@ -272,6 +304,12 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        if let Some(stream) = self.stream.as_ref().filter(|_| self.answering) {
+            self.connection.activity.unwatch(stream);
+        }
+        if self.relaying {
+            self.connection.activity.relayed();
+        }
         self.connection.activity.end();
         if self.last {
             self.connection.end(Ending::InOrder);
@@ -340,7 +378,8 @@ where
     });
     if multiplexed {
         connection.activity.is_http2();
-        let http2 = pin!(http2_builder(limits).serve_connection(TokioIo::new(io), service));
+        let streams = Streams(Rc::clone(&connection.activity));
+        let http2 = pin!(http2_builder(limits, streams).serve_connection(TokioIo::new(io), service));
         drive(&connection, drained, http2, http2::Connection::graceful_shutdown).await;
     } else {
         let io = Guard::new(io, framer(&connection), Rc::clone(&connection.intake));
@@ -396,10 +435,7 @@ where
     let open = &connection.client.open;
     let ended = async {
         let mut finishing = false;
-        let stalled = |count: usize| {
-            metrics.limit_hits(Limit::ResponseStallTimeout, u64::try_from(count).unwrap_or(u64::MAX));
-        };
-        let mut overdue = pin!(connection.activity.overdue(stalled));
+        let mut overdue = pin!(connection.activity.overdue());
         let mut draining = pin!(async {
             let end = tokio::select! {
                 () = drained.reached(Phase::Draining) => ConnectionEnd::Drained,
@@ -439,6 +475,7 @@ where
                     match limit {
                         Some(Limit::IdleTimeout) => open.end(ConnectionEnd::IdleTimeout),
                         Some(Limit::RequestHeadTimeout) => open.end(ConnectionEnd::HeadTimeout),
+                        Some(Limit::ResponseStallTimeout) => open.end(ConnectionEnd::Stalled),
                         _ => {}
                     }
                     let is_answered = is_head && connection.intake.time_out();
@@ -446,7 +483,7 @@ where
                     if finishing || (is_head && !is_answered) {
                         return Ok(false);
                     }
-                    overdue.set(connection.activity.overdue(stalled));
+                    overdue.set(connection.activity.overdue());
                     if is_answered {
                         continue;
                     }
@@ -520,8 +557,8 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
     builder
 }
 
-fn http2_builder(limits: &Limits) -> http2::Builder<Local> {
-    let mut builder = http2::Builder::new(Local);
+fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams_max)
@@ -530,19 +567,10 @@ fn http2_builder(limits: &Limits) -> http2::Builder<Local> {
         .max_send_buf_size(limits.http2_send_buffer_bytes_max)
         .max_header_list_size(u32::try_from(limits.request_head_bytes_max).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(limits.http2_pending_resets_max)
+        .max_local_error_reset_streams(limits.http2_local_resets_max)
         .keep_alive_interval(limits.http2_ping_interval)
         .keep_alive_timeout(limits.http2_ping_timeout);
     builder
-}
-
-/// Runs hyper's tasks on this worker.
-#[derive(Clone, Copy, Debug)]
-struct Local;
-
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Local {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
 }
 
 /// Reads until it is clear whether the connection begins with HTTP/2's preface; gives what was read. `None`: the client

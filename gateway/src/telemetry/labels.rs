@@ -59,6 +59,8 @@ labels! {
         Stalled = "response_stall_timeout",
         /// Its client was refused, and what it had under way broken off.
         Revoked = "revoked",
+        /// The client went over a limit of HTTP/2 that ends connections.
+        Http2Limit = "http2_limit",
         /// The process drained.
         Drained = "drained",
         /// The process stopped while it was open.
@@ -255,8 +257,18 @@ labels! {
         TunnelIdleTimeout = "tunnel_idle_timeout",
         /// Streams of an HTTP/2 connection.
         Http2StreamsMax = "http2_streams_max",
-        /// Streams reset before they were answered.
-        Http2ResetsMax = "http2_resets_max",
+        /// Streams of an HTTP/2 connection that its client reset before they were looked at.
+        Http2PendingResetsMax = "http2_pending_resets_max",
+        /// Streams of an HTTP/2 connection that its client made us reset.
+        Http2LocalResetsMax = "http2_local_resets_max",
+        /// Frames of an HTTP/2 connection beside its requests and bodies.
+        Http2ControlFramesMax = "http2_control_frames_max",
+        /// CONTINUATION frames of one head.
+        Http2ContinuationsMax = "http2_continuations_max",
+        /// DATA frames that are empty, or so small that they cost more than they bring.
+        Http2SmallDataFramesMax = "http2_small_data_frames_max",
+        /// Another limit of the HTTP/2 codec.
+        Http2Protocol = "http2_protocol",
         /// Bytes read from a refused client so that its answer reaches it.
         RefusedBodyBytesMax = "refused_body_bytes_max",
         /// Time for such reading.

@@ -14,6 +14,7 @@ mod fallback;
 mod faults;
 mod framing;
 mod gateway_answers;
+mod h2_abuse;
 mod h2spec;
 mod handshake_refusals;
 mod headers;

@@ -42,6 +42,7 @@ const TABLE: &[Row] = &[
     ("http", Acting, TRAFFIC),
     ("http::authority", Pure, &[]),
     ("http::frame", Pure, &["model", "http::authority"]),
+    ("http::traffic", Pure, &["telemetry::Limit"]),
     ("l4", Acting, TRAFFIC),
     (
         "listener",
