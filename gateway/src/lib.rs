@@ -15,6 +15,7 @@ pub mod handover;
 pub mod http;
 pub mod listener;
 pub mod model;
+pub mod policy;
 pub mod resources;
 pub mod route;
 pub mod runtime;

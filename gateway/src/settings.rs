@@ -15,6 +15,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
+use crate::model::deny::DenyMode;
+
 /// The effective settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -69,6 +71,18 @@ pub struct Tls {
 pub struct Datapath {
     /// Whether each worker keeps to one CPU, and which connections it is given.
     pub pin: Pin,
+    /// Whose connections are not wanted.
+    pub deny: Deny,
+}
+
+/// Settings of the deny list. What is on it is told the running process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Deny {
+    /// What becomes of connections from networks on the list.
+    pub mode: DenyMode,
+    /// Networks that are never denied, whatever is on the list.
+    pub allow: Vec<IpNet>,
 }
 
 /// Whether each worker keeps to one CPU, and which connections it is given. Workers keep to no CPU where there are not

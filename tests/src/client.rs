@@ -9,9 +9,11 @@ mod openssl;
 mod tls;
 
 use std::future::Future;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::LazyLock;
 use std::thread;
 
+use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, Handle};
 
 pub use bridge::Bridge;
@@ -20,6 +22,18 @@ pub use frames::Frames;
 pub use held::{Answer, Http, Upload};
 pub use openssl::{OpenSsl, Session};
 pub use tls::{Ended, Link, Tls};
+
+/// A connection in clear from this IPv4 address.
+///
+/// # Panics
+/// When there is none.
+pub fn from(source: &str, address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let source: SocketAddr = format!("{source}:0").parse().expect("an address");
+    socket.bind(&source.into()).expect("an address of this machine");
+    socket.connect(&address.into()).expect("a connection");
+    socket.into()
+}
 
 /// The runtime that drives every held connection, on a thread of its own.
 static RUNTIME: LazyLock<Handle> = LazyLock::new(|| {

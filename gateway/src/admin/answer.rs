@@ -15,12 +15,17 @@ use tokio::time::timeout;
 
 use super::server::{ADMIN_CONNECTION_LIFE, Surface};
 use super::{AdminState, Command, NotUpgraded, Readiness, Upgraded, dump, page};
+use crate::model::deny::{DenyChange, network};
 use crate::telemetry::ReloadResult;
+use crate::telemetry::listing::{Listing, Query};
 
 /// How long a command may take until its answer is given up (the command itself goes on).
 const ADMIN_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same of an upgrade, which has a limit of its own: as long as the connection may live.
 const UPGRADE_TIMEOUT: Duration = ADMIN_CONNECTION_LIFE;
+
+/// Connections in a listing that says nothing of its length.
+const CONNECTIONS_LISTED: usize = 1000;
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -35,8 +40,14 @@ pub(super) async fn answer<B>(state: &AdminState, surface: Surface, request: &Re
                 "this listener answers to loopback addresses and localhost\n",
             )
         }
+        Method::GET | Method::HEAD if path == "/connections" => {
+            connections(state, request.uri().query().unwrap_or_default()).await
+        }
         Method::GET | Method::HEAD => read(state, path, request.uri().query()),
-        Method::POST if surface == Surface::Socket => command(state, path).await,
+        Method::POST if surface == Surface::Socket => match path.strip_prefix("/deny/") {
+            Some(action) => deny(state, action, request.uri().query().unwrap_or_default()).await,
+            None => command(state, path).await,
+        },
         _ => {
             let mut answer =
                 text(StatusCode::METHOD_NOT_ALLOWED, "commands are taken on the admin socket alone\n");
@@ -61,6 +72,7 @@ fn read(state: &AdminState, path: &str, query: Option<&str>) -> Answer {
         "/config_dump" => json(&dump::plan(&state.plan.load())),
         "/certs" => json(&**state.certificates.load()),
         "/crls" => json(&**state.crls.load()),
+        "/deny" => json(&**state.deny.load()),
         _ => text(StatusCode::NOT_FOUND, "no such page; / lists them\n"),
     }
 }
@@ -76,6 +88,82 @@ fn readiness(readiness: &Readiness, verbose: bool) -> Answer {
     }
     words += if ready { "ready\n" } else { "not ready\n" };
     text(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, words)
+}
+
+/// Open connections: `limit=COUNT`, `client=CIDR`.
+async fn connections(state: &AdminState, query: &str) -> Answer {
+    let mut wanted = Query { rows_max: CONNECTIONS_LISTED, client: None };
+    for (name, value) in pairs(query) {
+        let fault = match name {
+            "limit" => value
+                .parse()
+                .map(|count| wanted.rows_max = count)
+                .err()
+                .map(|_| "limit is no number".to_owned()),
+            "client" => network(value).map(|client| wanted.client = Some(client)).err(),
+            _ => Some(format!("`{name}` is neither limit nor client")),
+        };
+        if let Some(fault) = fault {
+            return text(StatusCode::BAD_REQUEST, fault + "\n");
+        }
+    }
+    let directory = state.connections.load_full();
+    let Listing { rows, open, is_cut, unanswered } = directory.list(&wanted).await;
+    // Each connection is an object already, with the names of its record.
+    let mut body =
+        format!("{{\"open\":{open},\"cut\":{is_cut},\"unanswered\":{unanswered:?},\"connections\":[\n")
+            .into_bytes();
+    for (index, row) in rows.iter().enumerate() {
+        if index > 0 {
+            body.extend_from_slice(b",\n");
+        }
+        body.extend_from_slice(&row.json);
+    }
+    body.extend_from_slice(b"\n]}\n");
+    typed(StatusCode::OK, "application/json", body)
+}
+
+/// Changes the deny list: `network=CIDR`, as often as needed, and `ttl_s=SECONDS` for `add`.
+async fn deny(state: &AdminState, action: &str, query: &str) -> Answer {
+    let (mut networks, mut ttl_s) = (Vec::new(), None);
+    for (name, value) in pairs(query) {
+        let fault = match name {
+            "network" => network(value).map(|network| networks.push(network)).err(),
+            "ttl_s" if action == "add" => {
+                let fault = || format!("`{value}` is no number of seconds");
+                value
+                    .parse()
+                    .ok()
+                    .filter(|seconds| *seconds > 0)
+                    .map(|seconds| ttl_s = Some(seconds))
+                    .ok_or_else(fault)
+                    .err()
+            }
+            _ => Some(format!("`{name}` says nothing here")),
+        };
+        if let Some(fault) = fault {
+            return text(StatusCode::BAD_REQUEST, fault + "\n");
+        }
+    }
+    if networks.is_empty() {
+        return text(StatusCode::BAD_REQUEST, "a network is needed\n");
+    }
+    let change = match action {
+        "add" => DenyChange::Add { networks, ttl_s },
+        "remove" => DenyChange::Remove(networks),
+        _ => return text(StatusCode::NOT_FOUND, "no such command; there are /deny/add and /deny/remove\n"),
+    };
+    let Some(outcome) = ask(state, |answer| Command::Deny(change, answer)).await else { return unanswered() };
+    let mut answer = json(&outcome);
+    if !outcome.left_out.is_empty() {
+        *answer.status_mut() = StatusCode::INSUFFICIENT_STORAGE;
+    }
+    answer
+}
+
+/// The members of a query as they stand: neither networks nor numbers need an escape.
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
 async fn command(state: &AdminState, path: &str) -> Answer {
@@ -108,7 +196,10 @@ async fn command(state: &AdminState, path: &str) -> Answer {
             }
             None => unanswered(),
         },
-        _ => text(StatusCode::NOT_FOUND, "no such command; there are /reload, /drain and /upgrade\n"),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "no such command; there are /reload, /drain, /upgrade, /deny/add and /deny/remove\n",
+        ),
     }
 }
 

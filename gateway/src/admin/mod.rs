@@ -9,9 +9,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::model::deny::{DenyChange, DenyListed, DenyOutcome};
 use crate::model::{Plan, Report};
 use crate::runtime::Published;
 use crate::telemetry::certificates::Certificate;
+use crate::telemetry::listing::Directory;
 use crate::telemetry::{ReloadResult, Telemetry, UpgradeResult};
 
 mod answer;
@@ -39,6 +41,10 @@ pub struct AdminState {
     pub crls: Published<Vec<CrlInUse>>,
     /// For `/readyz`.
     pub readiness: Published<Readiness>,
+    /// For `/connections`: whom to ask.
+    pub connections: Published<Directory>,
+    /// For `/deny`.
+    pub deny: Published<DenyListed>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -54,6 +60,8 @@ impl AdminState {
             certificates: Published::new(Arc::default()),
             crls: Published::new(Arc::default()),
             readiness: Published::new(Arc::default()),
+            connections: Published::new(Arc::default()),
+            deny: Published::new(Arc::default()),
             commands,
         };
         (Arc::new(state), received)
@@ -65,6 +73,8 @@ impl AdminState {
 pub enum Command {
     /// Read the configuration now; answer after the swap.
     Reload(oneshot::Sender<Reloaded>),
+    /// Change the deny list; answer when workers see it.
+    Deny(DenyChange, oneshot::Sender<DenyOutcome>),
     /// Begin to drain; answer once that has begun.
     Drain(oneshot::Sender<()>),
     /// Upgrade to a successor; answer once it has taken over, or why it has not.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::AdminState;
 use crate::model::Severity;
 
-const LINKS: [(&str, &str); 8] = [
+const LINKS: [(&str, &str); 10] = [
     ("/readyz?verbose", "readiness and why"),
     ("/livez", "liveness"),
     ("/metrics", "metrics for Prometheus"),
@@ -14,6 +14,8 @@ const LINKS: [(&str, &str); 8] = [
     ("/config_dump", "what is served, keys left out"),
     ("/certs", "certificates in use"),
     ("/crls", "revocation lists in use"),
+    ("/connections", "open connections"),
+    ("/deny", "the deny list"),
 ];
 
 /// At most so many findings stand on the page; `/report` has them all.

@@ -26,6 +26,7 @@ use crate::settings::{AccessLogTarget, Cap, Settings};
 use crate::snapshot::Snapshot;
 use crate::source::{FileSource, ReloadHandle, Trigger};
 use crate::telemetry::event::{DrainBegun, DrainEnded, TakenOver};
+use crate::telemetry::listing::Directory;
 use crate::telemetry::{AccessLog, AccessTarget, Metrics, Telemetry, log};
 use crate::tls::TicketKeys;
 use crate::tls::revocation::WANTED;
@@ -33,6 +34,7 @@ use crate::tls::revocation::WANTED;
 use super::admin_sockets::AdminSockets;
 use super::build::Builder;
 use super::control::Control;
+use super::deny::Denials;
 use super::estate::Estate;
 use super::service_manager::ServiceManager;
 use super::upgrade::{self, Heir, UpgradeError, Upgrades};
@@ -102,6 +104,7 @@ async fn control(
     let pressure = Pressure::watch(percent_max, bytes_max, &telemetry).context("cannot watch memory")?;
     let short = Arc::clone(&pressure);
     tokio::task::spawn_local(async move { short.give_back().await });
+    let denials = Denials::new(&settings.datapath.deny, Arc::clone(&admin), Arc::clone(&telemetry));
     let cut_off = Arc::new(AtomicUsize::new(0));
     let parts = Parts {
         snapshots: Arc::clone(&snapshots),
@@ -113,8 +116,11 @@ async fn control(
         quotas,
         shares: Shares::new(count),
         pressure,
+        denied: denials.published(),
     };
-    let running = workers::start(count, &parts).context("cannot start the workers")?;
+    let (directory, questions) = Directory::new(count);
+    admin.connections.store(Arc::new(directory));
+    let running = workers::start(questions, &parts).context("cannot start the workers")?;
     if !settings.limits.hang_timeout.0.is_zero() {
         progress.watch(settings.limits.hang_timeout.0).context("cannot watch the workers")?;
     }
@@ -131,7 +137,8 @@ async fn control(
         Some(_) => Ending::Refused,
         None => {
             admin_sockets.serve(&admin);
-            follow(&mut control, &mut source, &mut asked, &mut commands, &telemetry, &admin_sockets).await
+            follow(&mut control, &mut source, &denials, &mut asked, &mut commands, &telemetry, &admin_sockets)
+                .await
         }
     };
     let began = Instant::now();
@@ -223,6 +230,7 @@ enum Ending {
 async fn follow(
     control: &mut Control,
     source: &mut FileSource,
+    denials: &Denials,
     asked: &mut Asked,
     commands: &mut mpsc::Receiver<Command>,
     telemetry: &Telemetry,
@@ -241,6 +249,9 @@ async fn follow(
                 Some(Command::Reload(answer)) => {
                     // Nobody waits for the answer any more: the reload is done all the same.
                     let _ = answer.send(control.reload(source));
+                }
+                Some(Command::Deny(change, answer)) => {
+                    let _ = answer.send(denials.change(&change));
                 }
                 Some(Command::Drain(answer)) => {
                     let _ = answer.send(());
@@ -267,6 +278,7 @@ async fn follow(
                 Trigger::Changed | Trigger::Polled => control.follow(source),
             },
             wants = WANTED.next() => control.learn(wants),
+            () = denials.expiry() => denials.expire(),
             () = sleep(BIND_RETRY), if control.has_unfinished() => drop(control.refresh()),
             _ = refresh.tick() => drop(control.refresh()),
         }

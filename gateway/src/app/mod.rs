@@ -4,6 +4,7 @@ mod admin_sockets;
 mod build;
 mod check;
 mod control;
+mod deny;
 mod estate;
 mod facts;
 mod lifecycle;

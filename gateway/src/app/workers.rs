@@ -5,8 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::datapath::Datapath;
@@ -16,15 +18,21 @@ use crate::listener::accept::Shortage;
 use crate::listener::handshakes::Handshakes;
 use crate::listener::quota::Quotas;
 use crate::listener::reconcile::{self, Command, WORKER_COMMANDS_MAX};
+use crate::listener::roster::Roster;
 use crate::listener::serve::{self, Worker};
 use crate::listener::steer::{Shares, Steer};
+use crate::policy::deny::DenyList;
 use crate::runtime::place::places;
 use crate::runtime::{Drained, Phase, Pressure, Progress, Published, Vital, worker};
 use crate::settings::{self, Pin, Settings};
 use crate::snapshot::Snapshot;
 use crate::telemetry::event::LimitHit;
+use crate::telemetry::listing::Question;
 use crate::telemetry::{Limit, Telemetry};
 use crate::upstream;
+
+/// How long connections that are cut off may take to write their records.
+const CUT_OFF_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What every worker is made of.
 #[derive(Clone)]
@@ -47,6 +55,8 @@ pub(super) struct Parts {
     pub(super) shares: Arc<Shares>,
     /// Whether memory is short.
     pub(super) pressure: Arc<Pressure>,
+    /// Whose connections are not wanted.
+    pub(super) denied: Arc<Published<DenyList>>,
 }
 
 /// A running worker.
@@ -57,24 +67,42 @@ pub(super) struct Running {
     pub(super) thread: JoinHandle<()>,
 }
 
-/// Starts `count` workers.
-pub(super) fn start(count: usize, parts: &Parts) -> io::Result<Vec<Running>> {
+/// Starts a worker for each of the ends that questions about connections come from.
+pub(super) fn start(questions: Vec<mpsc::Receiver<Question>>, parts: &Parts) -> io::Result<Vec<Running>> {
+    let count = questions.len();
     let pin = parts.settings.datapath.pin;
     let places = if pin == Pin::Off { None } else { places(count, &worker::cpus()) };
     tracing::debug!(count, ?pin, cpus = ?places, "workers");
-    let start = |index| {
+    let start = |(index, questions): (usize, mpsc::Receiver<Question>)| {
         let (parts, cpu) = (parts.clone(), places.as_ref().map(|cpus| cpus[index]));
         let (commands, received) = mpsc::channel(WORKER_COMMANDS_MAX);
         let steer = Steer::new(Arc::clone(&parts.shares), index, cpu.filter(|_| pin == Pin::Cpu));
-        let thread = worker::spawn(index, cpu, move || run(index, count, parts, steer, received))?;
+        let thread = worker::spawn(index, cpu, move || run(index, count, parts, steer, questions, received))?;
         Ok(Running { commands, thread })
     };
-    (0..count).map(start).collect()
+    questions.into_iter().enumerate().map(start).collect()
 }
 
-async fn run(index: usize, count: usize, parts: Parts, steer: Steer, commands: mpsc::Receiver<Command>) {
-    let Parts { snapshots, telemetry, settings, mut drained, cut_off, progress, quotas, pressure, .. } =
-        parts;
+async fn run(
+    index: usize,
+    count: usize,
+    parts: Parts,
+    steer: Steer,
+    questions: mpsc::Receiver<Question>,
+    commands: mpsc::Receiver<Command>,
+) {
+    let Parts {
+        snapshots,
+        telemetry,
+        settings,
+        mut drained,
+        cut_off,
+        progress,
+        quotas,
+        pressure,
+        denied,
+        ..
+    } = parts;
     let limits = &settings.limits;
     let server = Rc::new(Server {
         snapshots,
@@ -104,9 +132,11 @@ async fn run(index: usize, count: usize, parts: Parts, steer: Steer, commands: m
         tokio::task::spawn_local(async move { running.beat(stall_timeout).await });
     }
     let steer = Rc::new(steer);
+    let roster = Roster::new(index, Datapath::Off);
+    tokio::task::spawn_local(roster.clone().answer(questions));
     let worker = Rc::new(Worker {
-        index,
-        datapath: Datapath::Off,
+        roster,
+        denied,
         server,
         quotas,
         handshakes: Handshakes::new(limits.handshakes_max.div_ceil(count)),
@@ -136,6 +166,8 @@ async fn run(index: usize, count: usize, parts: Parts, steer: Steer, commands: m
         () = connections.wait() => {}
         () = drained.reached(Phase::Stopping) => {
             cut_off.fetch_add(connections.len(), Ordering::Relaxed);
+            // Each hears of it by itself and writes down what it was in; that takes no time worth speaking of.
+            let _ = timeout(CUT_OFF_TIMEOUT, connections.wait()).await;
         }
     }
 }

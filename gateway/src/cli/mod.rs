@@ -2,13 +2,16 @@
 
 mod admin;
 mod check;
+mod connections;
 mod control;
 mod demo;
+mod deny;
 mod explain;
 mod generate;
 mod run;
 mod settings;
 mod status;
+mod table;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -40,6 +43,10 @@ enum Command {
     Demo(demo::Arguments),
     /// Print the status of every object, as a running gateway has it
     Status(status::Arguments),
+    /// List the connections that are open to a running gateway
+    Connections(connections::Arguments),
+    /// Show or change the list of networks whose connections are not wanted
+    Deny(deny::Arguments),
     /// Have a running gateway read its configuration; returns after the swap
     Reload(control::Arguments),
     /// Have a running gateway drain and end
@@ -69,6 +76,8 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Connections(arguments) => connections::run(&arguments),
+        Command::Deny(arguments) => deny::run(&arguments),
         Command::Reload(arguments) => control::reload(&arguments),
         Command::Drain(arguments) => control::drain(&arguments),
         Command::Upgrade(arguments) => control::upgrade(&arguments),

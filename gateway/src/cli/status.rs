@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::Failure;
 use super::admin::Where;
+use super::table::aligned;
 use crate::status;
 
 /// The arguments of `yett status`.
@@ -49,7 +50,7 @@ const HEAD: [&str; 7] = ["KIND", "NAMESPACE", "NAME", "PART", "CONDITION", "STAT
 
 /// One line a condition, columns aligned.
 fn table(list: &Value) -> String {
-    let mut rows = vec![HEAD.map(str::to_owned)];
+    let mut rows = Vec::new();
     for item in list["items"].as_array().into_iter().flatten() {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let metadata = &item["metadata"];
@@ -61,14 +62,7 @@ fn table(list: &Value) -> String {
             rows.push([kind, namespace, name, String::new(), "-".into(), String::new(), String::new()]);
         }
     }
-    let widths: Vec<usize> = (0..HEAD.len())
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default())
-        .collect();
-    let line = |row: &[String; 7]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
+    aligned(HEAD, rows)
 }
 
 /// Adds the conditions of a part of a status; `part` is what its listener, parent or ancestor is called.

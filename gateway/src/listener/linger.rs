@@ -164,13 +164,22 @@ impl AsyncWrite for ClientStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datapath::Datapath;
+    use crate::listener::roster::Roster;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
     async fn pair() -> (ClientStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (ClientStream::new(Socket::of_tests(listener.accept().await.unwrap().0), None).0, client)
+        (
+            ClientStream::new(
+                Socket::of_tests(listener.accept().await.unwrap().0, &Roster::new(0, Datapath::Off)),
+                None,
+            )
+            .0,
+            client,
+        )
     }
 
     #[tokio::test]

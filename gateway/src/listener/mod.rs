@@ -7,6 +7,7 @@ pub mod linger;
 pub mod proxy_protocol;
 pub mod quota;
 pub mod reconcile;
+pub mod roster;
 pub mod serve;
 pub mod socket;
 pub mod steer;

@@ -19,28 +19,29 @@ use super::handshakes::Handshakes;
 use super::linger::ClientStream;
 use super::proxy_protocol::{self, Malformed, ReadError};
 use super::quota::Quotas;
+use super::roster::Roster;
 use super::socket::Socket;
 use super::steer::Steer;
-use crate::datapath::Datapath;
 use crate::http::{self, Client, Server, Wire};
 use crate::model::{Protocol, Reason};
+use crate::policy::deny::{DenyList, Standing};
 use crate::runtime::clock::with_cpu_time;
-use crate::runtime::{Drained, Phase, unix_now};
+use crate::runtime::{Drained, Phase, Published, unix_now};
 use crate::snapshot::{ServedFrontend, ServedListener};
 use crate::telemetry::access::{self, Connection};
-use crate::telemetry::event::LimitHit;
+use crate::telemetry::event::{DenyListHit, LimitHit};
 use crate::telemetry::{
-    CheckPhase, CheckResult, ConnectionEnd, ConnectionResult, HandshakeOutcome, Limit, OpenConnection,
-    Telemetry, TlsFacts, TlsVersion, WorkerMetrics,
+    CheckPhase, CheckResult, ConnectionEnd, ConnectionResult, DenyResult, HandshakeOutcome, Limit,
+    OpenConnection, Telemetry, TlsFacts, TlsVersion, WorkerMetrics,
 };
 use crate::tls::{self, Accepted, Alpn, Credential, Refused};
 
 /// What a worker's connections need.
 pub struct Worker {
-    /// Its number.
-    pub index: usize,
-    /// Where the kernel's notes on its connections come from.
-    pub datapath: Datapath,
+    /// Its open connections.
+    pub roster: Roster,
+    /// Whose connections are not wanted.
+    pub denied: Arc<Published<DenyList>>,
     /// Towards HTTP.
     pub server: Rc<Server>,
     /// Connections over all workers.
@@ -65,7 +66,10 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
     // Nobody listens there any more: the connection came in between the swap and the closing of the socket.
     let Some(frontend) = snapshot.frontend_at(bound).map(Arc::clone) else { return };
     drop(snapshot);
-    let mut socket = Socket::take_up(arrival, telemetry, frontend.metrics(), worker.index, worker.datapath);
+    let mut socket = Socket::take_up(arrival, telemetry, frontend.metrics(), &worker.roster);
+    if is_denied(&worker, &socket, &frontend) {
+        return;
+    }
     let pledge = worker.server.pressure.pledge();
     let room = match &pledge {
         None => Err(Limit::MemoryPercentMax),
@@ -82,7 +86,12 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
     let _counted = if frontend.proxy_protocol {
         // From here on the client is the one that the proxy tells of. On the heap for the same reason as below.
         let Some(client) = Box::pin(proxied(&worker, &mut socket, &frontend, deadline)).await else { return };
-        socket.open().proxied(client);
+        if client != socket.client() {
+            socket.open().proxied(client);
+            if is_denied(&worker, &socket, &frontend) {
+                return;
+            }
+        }
         drop(counted);
         match worker.quotas.enter(frontend.open(), client.ip()) {
             Ok(counted) => counted,
@@ -114,6 +123,29 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
             http::serve(Rc::clone(&worker.server), client, io, worker.drained.clone()).await;
         }
     }
+}
+
+/// Whether the client is on the deny list and its connection is to be closed, with everything told.
+fn is_denied(worker: &Worker, socket: &Socket, frontend: &ServedFrontend) -> bool {
+    let client = socket.client().ip();
+    let (metrics, telemetry) = (frontend.metrics(), &worker.server.telemetry);
+    let standing = worker.denied.load().standing(client, unix_now());
+    match standing {
+        Standing::Clear => return false,
+        Standing::Allowed => metrics.on_deny_list(DenyResult::Allowed),
+        Standing::Observed(network) => {
+            metrics.on_deny_list(DenyResult::Observed);
+            DenyListHit { client, network, is_closed: false }.emit(telemetry);
+        }
+        Standing::Denied(network) => {
+            metrics.on_deny_list(DenyResult::Denied);
+            metrics.turned_away(ConnectionResult::Denied);
+            socket.open().refuse(Reason::SourceDenied);
+            socket.open().end(ConnectionEnd::Denied);
+            DenyListHit { client, network, is_closed: true }.emit(telemetry);
+        }
+    }
+    matches!(standing, Standing::Denied(_))
 }
 
 /// Closes a connection at once. Where that takes no handshake it is told why, if it reads that soon enough.

@@ -10,8 +10,8 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::accept::Arrival;
+use super::roster::Roster;
 use crate::datapath::socket::tcp_info;
-use crate::datapath::{Datapath, Seen};
 use crate::telemetry::connections::Origin;
 use crate::telemetry::{ListenerMetrics, OpenConnection, Telemetry};
 
@@ -20,7 +20,7 @@ use crate::telemetry::{ListenerMetrics, OpenConnection, Telemetry};
 pub struct Socket {
     pub(super) tcp: TcpStream,
     open: Rc<OpenConnection>,
-    datapath: Datapath,
+    roster: Roster,
 }
 
 impl Socket {
@@ -29,19 +29,20 @@ impl Socket {
         arrival: Arrival,
         telemetry: &Arc<Telemetry>,
         frontend: &Arc<ListenerMetrics>,
-        worker: usize,
-        datapath: Datapath,
+        roster: &Roster,
     ) -> Self {
         let tcp = arrival.stream;
         let origin = Origin {
             peer: arrival.peer,
             // The bound address may be unspecified and then tells little.
             local: tcp.local_addr().unwrap_or(arrival.bound),
-            worker,
+            worker: roster.worker(),
             is_local: is_local(&tcp),
             rtt: tcp_info(tcp.as_raw_fd()).map(|info| info.rtt),
         };
-        Self { tcp, open: OpenConnection::begin(telemetry, frontend, origin), datapath }
+        let open = OpenConnection::begin(telemetry, frontend, origin);
+        roster.enter(&tcp, &open);
+        Self { tcp, open, roster: roster.clone() }
     }
 
     /// What is told of its connection.
@@ -58,21 +59,18 @@ impl Socket {
 #[cfg(test)]
 impl Socket {
     /// One whose record nobody reads.
-    pub(crate) fn of_tests(stream: TcpStream) -> Self {
+    pub(crate) fn of_tests(stream: TcpStream, roster: &Roster) -> Self {
         let (telemetry, _) = Telemetry::in_memory();
         let (peer, bound) = (stream.peer_addr().unwrap(), stream.local_addr().unwrap());
         let arrival = Arrival { stream, peer, bound, at: tokio::time::Instant::now() };
         let metrics = telemetry.metrics.listener("default/gw:443");
-        Self::take_up(arrival, &telemetry, &metrics, 0, Datapath::Off)
+        Self::take_up(arrival, &telemetry, &metrics, roster)
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let socket = self.tcp.as_raw_fd();
-        let (accepted, first_read) = self.open.seen();
-        let kernel = self.datapath.record(socket, Seen { accepted, first_read });
-        self.open.close(tcp_info(socket), kernel);
+        self.roster.leave(&self.tcp, &self.open);
     }
 }
 

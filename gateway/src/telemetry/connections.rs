@@ -255,23 +255,30 @@ impl OpenConnection {
         if end.was_served() {
             self.frontend.connection_closed(self.origin.rtt, tcp.as_ref(), &kernel);
         }
-        self.telemetry.access.connection_closed(&Closed { open: self, end, tcp, kernel });
+        self.telemetry.access.connection_closed(&Account { open: self, end: Some(end), tcp, kernel });
+    }
+
+    /// What is known of it now: a JSON object with the names of its record.
+    pub fn describe(&self, tcp: Option<TcpInfo>, kernel: KernelRecord) -> Vec<u8> {
+        Account { open: self, end: None, tcp, kernel }.json()
     }
 
     /// What the client is granted.
     fn verdict(&self) -> Verdict {
         match (self.end.get(), self.reason.get()) {
             (Some(ConnectionEnd::Limited), _) => Verdict::Limited,
+            (Some(ConnectionEnd::Denied), _) => Verdict::Denied,
             (_, Some(Reason::HandshakeClosed)) | (_, None) => Verdict::Allowed,
             (_, Some(_)) => Verdict::Refused,
         }
     }
 }
 
-/// A connection at its end, for its record.
-pub(super) struct Closed<'a> {
+/// A connection with its figures, for its record.
+pub(super) struct Account<'a> {
     pub(super) open: &'a OpenConnection,
-    pub(super) end: ConnectionEnd,
+    /// How it ended, if it has.
+    pub(super) end: Option<ConnectionEnd>,
     pub(super) tcp: Option<TcpInfo>,
     pub(super) kernel: KernelRecord,
 }

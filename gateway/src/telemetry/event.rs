@@ -6,8 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+
 use super::Telemetry;
 use super::labels::{CrlResult, Limit, ReloadResult, UpgradeResult};
+use crate::model::deny::{DenyChange, DenyOutcome};
 use crate::model::{Finding, FrontendId, Report, Severity};
 
 /// Repeated happenings of one source are logged once in this time.
@@ -306,6 +309,54 @@ impl MemoryPressure {
             tracing::warn!(used, limit, "memory is short: new work is turned away");
         } else {
             tracing::info!(used, limit, "memory is no longer short");
+        }
+    }
+}
+
+/// The deny list was changed by hand.
+#[derive(Debug)]
+pub struct DenyListChanged<'a> {
+    /// What was asked.
+    pub change: &'a DenyChange,
+    /// What came of it.
+    pub outcome: &'a DenyOutcome,
+}
+
+/// So many networks of a change are named in the log.
+const NETWORKS_NAMED_MAX: usize = 16;
+
+impl DenyListChanged<'_> {
+    /// Logs.
+    pub fn emit(&self, _telemetry: &Telemetry) {
+        let (action, networks, ttl_s) = match self.change {
+            DenyChange::Add { networks, ttl_s } => ("added", networks, *ttl_s),
+            DenyChange::Remove(networks) => ("removed", networks, None),
+        };
+        let DenyOutcome { changed, entries, left_out, .. } = self.outcome;
+        let (count, left_out) = (networks.len(), left_out.len());
+        let named: Vec<String> = networks.iter().take(NETWORKS_NAMED_MAX).map(ToString::to_string).collect();
+        let networks = named.join(" ");
+        tracing::info!(action, count, changed, left_out, entries, ttl_s, networks, "deny list changed");
+    }
+}
+
+/// A client on the deny list connected.
+#[derive(Debug)]
+pub struct DenyListHit {
+    /// The client.
+    pub client: IpAddr,
+    /// The network that it is in.
+    pub network: IpNet,
+    /// Whether its connection is closed.
+    pub is_closed: bool,
+}
+
+impl DenyListHit {
+    /// Logs, throttled by client.
+    pub fn emit(&self, telemetry: &Telemetry) {
+        let Self { client, network, is_closed } = self;
+        if let Some(repeated) = telemetry.throttle.admit("deny_list", client.to_string(), Instant::now()) {
+            tracing::info!(%client, %network, is_closed, repeated, "a client on the deny list");
         }
     }
 }

@@ -29,6 +29,8 @@ labels! {
         Accepted = "accepted",
         /// Closed at once at a limit.
         Limited = "limited",
+        /// Closed at once: its client is on the deny list.
+        Denied = "denied",
         /// Dropped by the kernel's programs before it was established.
         EarlyDrop = "early_drop",
     }
@@ -41,6 +43,18 @@ labels! {
         Refused = "refused",
         /// A limit was.
         Limited = "limited",
+        /// The deny list was.
+        Denied = "denied",
+    }
+
+    /// What becomes of a connection from a network on the deny list.
+    DenyResult {
+        /// It is closed.
+        Denied = "denied",
+        /// It is served, since the list only observes.
+        Observed = "observed",
+        /// It is served, since its network is never denied.
+        Allowed = "allowed",
     }
 
     /// How a connection ended: what was first.
@@ -69,6 +83,8 @@ labels! {
         HandshakeRefused = "handshake_refused",
         /// Closed at once at a limit.
         Limited = "limited",
+        /// Closed at once: its client is on the deny list.
+        Denied = "denied",
         /// Let go of without order: memory was short, or a fault of ours.
         Aborted = "aborted",
     }
@@ -287,6 +303,8 @@ labels! {
         UpstreamIdleMax = "upstream_idle_max",
         /// Time for a drain.
         DrainTimeout = "drain_timeout",
+        /// Entries of the deny list.
+        DenyEntriesMax = "deny_entries_max",
         /// Size of a CRL.
         CrlBytesMax = "crl_bytes_max",
         /// Size of a configuration file.
@@ -325,7 +343,7 @@ impl Method {
 impl ConnectionEnd {
     /// Whether the connection was more than accepted and closed.
     pub fn was_served(self) -> bool {
-        self != Self::Limited
+        !matches!(self, Self::Limited | Self::Denied)
     }
 }
 

@@ -44,6 +44,7 @@ pub struct Metrics {
     memory_pressure: prometheus::IntGauge,
     upgrades: Row,
     access_log_dropped: prometheus::IntCounter,
+    deny_entries: prometheus::IntGauge,
     listeners: Family<String, ListenerMetrics>,
     routes: Family<(String, String), RouteMetrics>,
     backends: Family<String, BackendMetrics>,
@@ -86,6 +87,7 @@ impl Metrics {
                 "yett_access_log_dropped_total",
                 "Access log lines dropped because the log could not be written fast enough",
             ),
+            deny_entries: shelf.gauge("yett_deny_entries", "Entries of the deny list"),
             listeners: Family::default(),
             routes: Family::default(),
             backends: Family::default(),
@@ -183,6 +185,11 @@ impl Metrics {
         for result in UpgradeResult::ALL {
             self.upgrades.at(*result as usize).inc_by(counts.get(result.as_str()).copied().unwrap_or(0));
         }
+    }
+
+    /// Shows how many entries the deny list has.
+    pub fn deny_entries(&self, count: usize) {
+        self.deny_entries.set(gauge(count as u64));
     }
 
     /// Counts a line that the access log had no room for.

@@ -10,14 +10,15 @@ pub mod certificates;
 pub mod connections;
 pub mod event;
 pub mod labels;
+pub mod listing;
 pub mod log;
 pub mod metrics;
 
 pub use access::{AccessLog, AccessTarget, Connection, HandshakeOutcome, Outcome, TlsFacts};
 pub use connections::OpenConnection;
 pub use labels::{
-    CertificateRole, CheckPhase, CheckResult, ConnectionEnd, ConnectionResult, CrlResult, EndpointState,
-    HttpVersion, Limit, PanicPlace, ReloadResult, TlsVersion, UpgradeResult, Verdict,
+    CertificateRole, CheckPhase, CheckResult, ConnectionEnd, ConnectionResult, CrlResult, DenyResult,
+    EndpointState, HttpVersion, Limit, PanicPlace, ReloadResult, TlsVersion, UpgradeResult, Verdict,
 };
 pub use metrics::{BackendMetrics, CrlMetrics, ListenerMetrics, Metrics, RouteMetrics, WorkerMetrics};
 

@@ -212,3 +212,84 @@ fn records_may_be_off() {
     scene.node.lines(1, |_| true);
     assert!(scene.node.connections().is_empty());
 }
+
+#[test]
+fn open_connections_are_listed() {
+    let scene = clear("workers = 2\n");
+    let one = scene.tls(&scene.alice).alpn(&["http/1.1"]).open(scene.node.https());
+    let two = scene.tls(&scene.alice).alpn(&["h2"]).open(scene.node.https());
+    let mut clear = TcpStream::connect(scene.node.http()).unwrap();
+    let (sent, received) = exchange(&mut clear, b"GET /status/204 HTTP/1.1\r\nHost: gw.test\r\n\r\n", 1);
+    for (connection, requests) in [(&one, 1), (&two, 3)] {
+        for _ in 0..requests {
+            assert_eq!(connection.get("/").status, 200);
+        }
+    }
+    let list = |more: &[&str]| -> Value {
+        let arguments = [&["connections", "-o", "json"], more].concat();
+        serde_json::from_str(&scene.node.yett(&arguments)).unwrap()
+    };
+    let listing = list(&[]);
+    let rows = listing["connections"].as_array().unwrap();
+    assert_eq!((&listing["open"], &listing["cut"], rows.len()), (&3.into(), &false.into(), 3), "{listing}");
+    let of = |protocol: &str, tls: bool| {
+        let found = rows
+            .iter()
+            .find(|row| row["connection"]["protocol"] == protocol && row["tls"].is_object() == tls);
+        found.unwrap_or_else(|| panic!("{protocol} in {listing}"))
+    };
+    assert_eq!(of("h2", true)["connection"]["requests"], 3);
+    let secured = of("http/1.1", true);
+    assert_eq!(secured["client"]["serial"].as_str(), Some(&*scene.alice.serial_hex()), "{secured}");
+    assert_eq!((&secured["sni"], &secured["verdict"]), (&"gw.test".into(), &"allowed".into()));
+    let clear_row = of("http/1.1", false);
+    assert_eq!(clear_row["client"]["addr"], clear.local_addr().unwrap().to_string().as_str());
+    assert_eq!((&clear_row["bytes_in"], &clear_row["bytes_out"]), (&sent.into(), &received.into()));
+    assert!(clear_row["connection"]["end"].is_null() && clear_row["t"]["total_ms"].is_number());
+    assert!(clear_row["connection"]["worker"].as_u64().is_some_and(|worker| worker < 2));
+
+    let cut = list(&["--limit", "1"]);
+    assert_eq!((&cut["open"], &cut["cut"]), (&3.into(), &true.into()), "{cut}");
+    assert_eq!(cut["connections"].as_array().map(Vec::len), Some(1));
+    let id = |row: &Value| row["connection"]["id"].as_str().unwrap().to_owned();
+    assert_eq!(
+        Some(id(&cut["connections"][0])),
+        rows.iter().map(id).min(),
+        "the one that has been open longest"
+    );
+    assert_eq!(list(&["--client", "192.0.2.0/24"])["connections"].as_array().map(Vec::len), Some(0));
+    assert_eq!(list(&["--client", "127.0.0.1"])["connections"].as_array().map(Vec::len), Some(3));
+    let table = scene.node.yett(&["connections"]);
+    assert_eq!(table.lines().count(), 4, "{table}");
+    assert!(table.starts_with("AGE") && table.contains("gw.test"), "{table}");
+    let (status, body) = scene.node.admin("/connections?limit=nonsense");
+    assert_eq!(status, 400, "{body}");
+
+    drop((one, clear));
+    wait::soon("those that ended to be gone", || list(&[])["open"] == 1);
+    // What holds a drain up can be seen.
+    let held = two.begin("/held");
+    scene.backend.wait_for(1 + 3 + 1);
+    scene.node.signal("TERM");
+    wait::soon("the drain", || scene.node.admin("/readyz").0 == 503);
+    let draining = list(&[]);
+    assert_eq!(draining["connections"][0]["connection"]["requests"], 4, "{draining}");
+    scene.backend.release();
+    assert_eq!(held.finish().unwrap().status, 200);
+}
+
+#[test]
+fn one_that_is_cut_off_says_so() {
+    let mut scene = Scene::start();
+    let connection = scene.tls(&scene.alice).open(scene.node.https());
+    let held = connection.begin("/held");
+    scene.backend.wait_for(1);
+    scene.node.signal("TERM");
+    wait::soon("the drain", || scene.node.try_admin("/readyz").is_none_or(|(status, _)| status == 503));
+    scene.node.signal("TERM");
+    scene.node.ended(wait::SOON);
+    assert!(held.finish().is_err());
+    let records = scene.node.connections();
+    assert_eq!(records.iter().map(end).collect::<Vec<_>>(), ["cut_off"], "{records:?}");
+    scene.backend.release();
+}

@@ -1,12 +1,12 @@
 //! Limits hold, are counted, and cost nobody else anything.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use gateway_tests::client::from;
 use gateway_tests::scene::Stage;
 use gateway_tests::{Http, Scene, wait};
-use socket2::{Domain, Socket, Type};
 
 fn closed(stream: &mut TcpStream, within: Duration) -> bool {
     stream.set_read_timeout(Some(within)).unwrap();
@@ -76,15 +76,6 @@ fn one_connection_keeps_to_its_streams() {
     for stream in streams {
         assert_eq!(stream.finish().unwrap().status, 200);
     }
-}
-
-/// A connection from this address, in clear text, and what comes when it asks.
-fn from(source: &str, address: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let source: SocketAddr = format!("{source}:0").parse().unwrap();
-    socket.bind(&source.into()).unwrap();
-    socket.connect(&address.into()).unwrap();
-    socket.into()
 }
 
 fn ask(stream: &mut TcpStream) -> String {

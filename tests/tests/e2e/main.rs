@@ -7,6 +7,7 @@ mod bodies;
 mod check;
 mod check_mutations;
 mod connections;
+mod deny;
 mod documents;
 mod drain;
 mod examples;

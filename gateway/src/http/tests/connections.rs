@@ -8,8 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::world::*;
+use crate::datapath::Datapath;
 use crate::http::{Limits, Wire};
 use crate::listener::linger::ClientStream;
+use crate::listener::roster::Roster;
 use crate::listener::socket::Socket;
 use crate::runtime::drain::Phase;
 use crate::tls::Credential;
@@ -87,7 +89,8 @@ fn a_refused_client_in_mid_upload_reads_its_answer() {
                 stream.read_to_string(&mut answer).map(|_| answer)
             });
             let (stream, _) = listener.accept().await.unwrap();
-            let (stream, _) = ClientStream::new(Socket::of_tests(stream), None);
+            let (stream, _) =
+                ClientStream::new(Socket::of_tests(stream, &Roster::new(0, Datapath::Off)), None);
             world.serve(stream, Wire::Http1, Some(None), Credential::None);
             let answer = within(client).await.unwrap().expect("neither reset nor broken pipe");
             assert_eq!((status(&answer), reason(&answer)), (400, Some("client_certificate_untrusted")));

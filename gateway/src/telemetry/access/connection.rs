@@ -1,25 +1,35 @@
-//! The record of a connection, written when it ends.
+//! The record of a connection, written when it ends; and the same of one that is open, for whoever asks.
 
 use super::json::Object;
 use super::{AccessLog, address, client, cut, head};
 use crate::model::Reason;
-use crate::telemetry::connections::{Closed, KernelRecord, Known, TcpInfo};
+use crate::telemetry::connections::{Account, KernelRecord, Known, TcpInfo};
 use crate::telemetry::labels::TlsVersion;
 
 impl AccessLog {
     /// Writes the record of a connection, if records are wanted.
-    pub(in crate::telemetry) fn connection_closed(&self, closed: &Closed<'_>) {
+    pub(in crate::telemetry) fn connection_closed(&self, account: &Account<'_>) {
         if self.records_connections && self.sink.is_on() {
-            self.sink.append(&line(closed));
+            let mut line = account.json();
+            line.push(b'\n');
+            self.sink.append(&line);
         }
     }
 }
 
-fn line(closed: &Closed<'_>) -> Vec<u8> {
-    let Closed { open, end, tcp, kernel } = closed;
+impl Account<'_> {
+    /// As an object of JSON.
+    pub(in crate::telemetry) fn json(&self) -> Vec<u8> {
+        let mut object = Vec::with_capacity(1024);
+        write(&mut object, self);
+        object
+    }
+}
+
+fn write(out: &mut Vec<u8>, account: &Account<'_>) {
+    let Account { open, end, tcp, kernel } = account;
     let known = open.known();
-    let mut line = Vec::with_capacity(1024);
-    let mut object = Object::begin(&mut line);
+    let mut object = Object::begin(out);
     head(&mut object, "connection", known.at, known.listener.name());
     object.object("connection", |object| {
         object.plain("id", |out| open.id.write(out));
@@ -27,7 +37,7 @@ fn line(closed: &Closed<'_>) -> Vec<u8> {
         object.boolean("local", open.origin.is_local);
         object.text_if("protocol", known.http.map(|http| http.as_str()));
         object.number("requests", known.requests);
-        object.text("end", end.as_str());
+        object.text_if("end", end.map(|end| end.as_str()));
     });
     who(&mut object, &known);
     if known.client != open.origin.peer {
@@ -41,10 +51,8 @@ fn line(closed: &Closed<'_>) -> Vec<u8> {
         object.object("tcp", |object| tcp_members(object, tcp));
     }
     object.object("kernel", |object| kernel_members(object, kernel));
-    object.object("t", |object| times(object, closed, &known));
+    object.object("t", |object| times(object, account, &known));
     object.end();
-    line.push(b'\n');
-    line
 }
 
 /// The client, what its handshake agreed on or how far it came, the server name.
@@ -102,8 +110,8 @@ fn kernel_members(object: &mut Object<'_>, kernel: &KernelRecord) {
     }
 }
 
-fn times(object: &mut Object<'_>, closed: &Closed<'_>, known: &Known) {
-    let Closed { open, kernel, .. } = closed;
+fn times(object: &mut Object<'_>, account: &Account<'_>, known: &Known) {
+    let Account { open, kernel, .. } = account;
     object.millis("total_ms", known.age);
     let handshake = known.facts.as_ref().and_then(|facts| facts.tls.as_ref()).map(|tls| tls.handshake);
     for (name, span) in [

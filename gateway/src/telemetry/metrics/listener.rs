@@ -11,7 +11,7 @@ use super::connection::ConnectionMetrics;
 use super::http::ActiveRequest;
 use super::shelf::{Buckets, Grid, Row, Shelf};
 use crate::telemetry::connections::{KernelRecord, TcpInfo};
-use crate::telemetry::labels::{ConnectionResult, TlsVersion, reason_index};
+use crate::telemetry::labels::{ConnectionResult, DenyResult, TlsVersion, reason_index};
 
 /// Handshake results: `ok`, then every reason.
 const HANDSHAKE_RESULTS: usize = 1 + Reason::ALL.len();
@@ -31,6 +31,7 @@ pub struct ListenerMetrics {
     pub(super) requests_active: IntGauge,
     revoked_connections_closed: IntCounter,
     figures: ConnectionMetrics,
+    deny: Row,
 }
 
 impl ListenerMetrics {
@@ -72,6 +73,12 @@ impl ListenerMetrics {
                 "Connections closed because their client certificate no longer holds",
             ),
             figures: ConnectionMetrics::on(shelf),
+            deny: shelf.row(
+                "yett_deny_connections_total",
+                "Connections from networks on the deny list, by what became of them",
+                "result",
+                DenyResult::ALL.iter().map(|result| result.as_str()),
+            ),
         }
     }
 
@@ -95,6 +102,11 @@ impl ListenerMetrics {
     /// Counts what a connection that was served came to on the network; `rtt`: of its TCP handshake.
     pub fn connection_closed(&self, rtt: Option<Duration>, tcp: Option<&TcpInfo>, kernel: &KernelRecord) {
         self.figures.closed(rtt, tcp, kernel);
+    }
+
+    /// Counts a connection from a network on the deny list.
+    pub fn on_deny_list(&self, result: DenyResult) {
+        self.deny.at(result as usize).inc();
     }
 
     /// Counts a request as in progress until the guard is dropped.

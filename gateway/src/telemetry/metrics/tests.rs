@@ -113,6 +113,8 @@ fn every_name_is_there_and_follows_the_conventions() {
             "yett_crl_loads_total",
             "yett_crl_next_update_timestamp_seconds",
             "yett_crl_size_bytes",
+            "yett_deny_connections_total",
+            "yett_deny_entries",
             "yett_http_refusals_total",
             "yett_http_request_duration_seconds",
             "yett_http_request_size_bytes",
