@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use super::Failure;
-use super::admin::Where;
+use super::admin::{ANSWER_TIMEOUT, Where};
 use super::table::aligned;
 use crate::model::deny::network;
 use crate::settings::Span;
@@ -116,7 +116,7 @@ fn change(admin: &Where, action: &str, networks: &[String], more: &str) -> Resul
 }
 
 fn command(admin: &Where, path: &str) -> anyhow::Result<Value> {
-    let (status, body) = admin.post(path)?;
+    let (status, body) = admin.post(path, ANSWER_TIMEOUT)?;
     if status == http::StatusCode::INSUFFICIENT_STORAGE {
         let outcome = answer(&body)?;
         let left_out: Vec<String> =
