@@ -37,6 +37,7 @@ pub(crate) const TESTS: &[Tool] = &[
     Tool { program: "promtool", package: "prometheus", purpose: "checks /metrics", required: false },
     Tool { program: "prometheus", package: "prometheus", purpose: "scrapes /metrics", required: false },
     Tool { program: "ip", package: "iproute2", purpose: "makes network namespaces", required: false },
+    Tool { program: "faketime", package: "faketime", purpose: "sets a gateway's clock", required: false },
 ];
 
 /// cargo-deny in the version whose findings we know.

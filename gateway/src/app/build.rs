@@ -12,12 +12,13 @@ use crate::model::{
 };
 use crate::resources::Resources;
 use crate::snapshot::{ServedFrontend, ServedListener, Snapshot};
-use crate::telemetry::Telemetry;
 use crate::telemetry::event::{CrlLoaded, CrlRejected};
-use crate::tls::revocation::feed::{Currency, freshness};
-use crate::tls::revocation::{CrlEvent, CrlOutcome, CrlSummary, Feed, Want};
+use crate::telemetry::labels::CrlResult;
+use crate::telemetry::{Limit, Telemetry};
+use crate::tls::revocation::feed::{Currency, TooManyIssuers, freshness};
+use crate::tls::revocation::{CrlEvent, CrlOutcome, CrlSummary, Feed, Want, Wants};
 use crate::tls::{Code, ServerTls, TicketKeys, TrustDomain, server_tls};
-use crate::translate::translate;
+use crate::translate::{holds_list, translate};
 use crate::upstream::Upstream;
 
 /// Builds snapshots, each on the former one's parts.
@@ -59,7 +60,7 @@ pub(super) fn settle(
     facts.unusable_certificates.clear();
     loop {
         let (plan, _) = translate(resources, facts);
-        let built = builder.build(&plan, former, facts.now);
+        let built = builder.build(&plan, former, |source| holds_list(resources, source), facts.now);
         let known = facts.unusable_certificates.len();
         facts.unusable_certificates.extend(built.unusable_certificates.clone());
         // Every turn names a certificate that the former did not, so there are few.
@@ -107,8 +108,15 @@ impl Builder {
     }
 
     /// Builds the snapshot of a plan. A listener whose certificate or trust cannot be used is left out: it is never
-    /// served with less than the documents ask for. `now`: Unix seconds.
-    pub(super) fn build(&mut self, plan: &Plan, former: &Snapshot, now: i64) -> Built {
+    /// served with less than the documents ask for. `holds_list`: whether the documents still hold a source of revocation
+    /// data, in the plan or not; `now`: Unix seconds.
+    pub(super) fn build(
+        &mut self,
+        plan: &Plan,
+        former: &Snapshot,
+        holds_list: impl Fn(&str) -> bool,
+        now: i64,
+    ) -> Built {
         let mut unusable_certificates = BTreeMap::new();
         let upstreams = self.upstreams(plan, former);
         let mut trust = TrustOutcome::default();
@@ -151,7 +159,7 @@ impl Builder {
         let TrustOutcome { domains, findings, revocation } = trust;
         self.domains = domains;
         self.tls = kept_tls;
-        self.feed.retain(|id| self.domains.iter().any(|domain| domain.id() == *id));
+        self.feed.retain(|id| self.domains.iter().any(|domain| domain.id() == *id), holds_list);
         self.telemetry.metrics.crls(crl_sources(plan));
         self.show_crls();
         let upstreams = upstreams.into_values();
@@ -244,10 +252,16 @@ impl Builder {
     }
 
     /// Tries issuers that the gate has met on the lists that wait for them.
-    pub(super) fn learn(&mut self, wants: Vec<Want>, now: i64) {
-        for want in wants {
-            let events = self.feed.learn(&want.domain, want.issuer, now);
-            events.iter().filter(|event| event.fresh).for_each(|event| tell(event, &self.telemetry));
+    pub(super) fn learn(&mut self, wants: Wants, now: i64) {
+        let metrics = &self.telemetry.metrics;
+        metrics.limit_hits(Limit::IssuersWantedMax, wants.left_out);
+        for Want { domain, issuer } in wants.issuers {
+            match self.feed.learn(&domain, issuer, now) {
+                Ok(events) => {
+                    events.iter().filter(|event| event.fresh).for_each(|event| tell(event, &self.telemetry));
+                }
+                Err(TooManyIssuers) => metrics.limit_hit(Limit::LearntIssuersMax),
+            }
         }
         self.show_crls();
     }
@@ -308,6 +322,9 @@ fn tell(event: &CrlEvent, telemetry: &Telemetry) {
                 .emit(telemetry);
         }
         CrlOutcome::Rejected { result, message, kept } => {
+            if *result == CrlResult::TooBig {
+                telemetry.metrics.limit_hit(Limit::CrlBytesMax);
+            }
             CrlRejected { source, issuer, result: *result, detail: message, former_kept: *kept }
                 .emit(telemetry);
         }

@@ -39,7 +39,8 @@ pub fn check(paths: &[PathBuf], settings: &Settings) -> anyhow::Result<Checked> 
     // What a listener without a usable certificate trusts is built in the first turn alone.
     let (first, _) = translate(&loaded.resources, &facts);
     let former = Snapshot::default();
-    let mut built = builder.build(&first, &former, facts.now).findings;
+    // There is no past to remember lists from.
+    let mut built = builder.build(&first, &former, |_| false, facts.now).findings;
     let (plan, last) = settle(&loaded.resources, &mut facts, &mut builder, &former);
     built.extend(last.findings);
     facts.bound = plan.frontends.keys().map(|id| (id.clone(), Ok(()))).collect();

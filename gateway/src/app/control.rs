@@ -24,7 +24,7 @@ use crate::source::{FileSource, Loaded};
 use crate::status::Status;
 use crate::telemetry::event::{ConfigReloaded, ListenerBound, ListenerFailed, Occasion};
 use crate::telemetry::{ReloadResult, Telemetry};
-use crate::tls::revocation::Want;
+use crate::tls::revocation::Wants;
 use crate::tls::{self, certificates_in_use};
 use crate::translate::translate;
 
@@ -106,7 +106,7 @@ impl Control {
     }
 
     /// Tries the issuers that the gate has met.
-    pub(super) fn learn(&mut self, wants: Vec<Want>) {
+    pub(super) fn learn(&mut self, wants: Wants) {
         self.builder.learn(wants, unix_now());
         self.admin.crls.store(Arc::new(self.builder.lists()));
     }

@@ -307,6 +307,10 @@ labels! {
         DenyEntriesMax = "deny_entries_max",
         /// Size of a CRL.
         CrlBytesMax = "crl_bytes_max",
+        /// Issuers met with clients that wait for their lists to be verified.
+        IssuersWantedMax = "issuers_wanted_max",
+        /// Issuers met with clients that are remembered for a listener's authorities.
+        LearntIssuersMax = "learnt_issuers_max",
         /// Size of a configuration file.
         DocumentBytesMax = "document_bytes_max",
         /// Number of configuration files.

@@ -37,6 +37,7 @@ use crate::model::{Facts, ObjectStatus, Plan, Report};
 use crate::resources::{Kind, Object, ObjectMeta, Resources};
 
 pub use findings::Code;
+pub use revocation::holds_list;
 
 use backends::Backends;
 use certificates::Certificates;

@@ -20,7 +20,7 @@ use crate::model::{
 };
 use crate::resources::refs::PolicyTargetReference;
 use crate::resources::revocationpolicy::{self as written, CrlReference, RevocationPolicy};
-use crate::resources::{Gateway, Kind, Object, Objects, PolicyKind, defaults};
+use crate::resources::{ConfigMap, Gateway, Kind, Object, Objects, PolicyKind, Resources, Secret, defaults};
 
 /// Keys that hold revocation lists where none is named.
 const LIST_SUFFIX: &str = ".crl";
@@ -310,6 +310,28 @@ fn of_object<T: Kind + Values>(
         None => Err(Fault::at(NO_SOURCE, field, format!("{object} has no key {key}"))),
     };
     keys.into_iter().map(material).collect()
+}
+
+/// Whether the documents hold the revocation data of a source, named as in [`CrlMaterial::source`], be it in force
+/// somewhere or not.
+pub fn holds_list(resources: &Resources, source: &str) -> bool {
+    let mut parts = source.splitn(3, ' ');
+    let (Some(kind), Some(object), Some(place)) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    let Some((namespace, name)) = object.split_once('/') else { return false };
+    if kind == Secret::KIND {
+        let secret = resources.secrets.get(namespace, name);
+        return secret.is_some_and(|secret| secret.spec.value(place).is_some());
+    }
+    if kind == ConfigMap::KIND {
+        let map = resources.config_maps.get(namespace, name);
+        return map.is_some_and(|map| map.spec.value(place).is_some());
+    }
+    let policy =
+        resources.revocation_policies.get(namespace, name).filter(|_| kind == RevocationPolicy::KIND);
+    let mut files = policy.into_iter().flat_map(|policy| policy.spec.files.values().flatten().flatten());
+    files.any(|file| *file.name == *place)
 }
 
 fn report(

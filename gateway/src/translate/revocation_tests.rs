@@ -8,7 +8,7 @@ use crate::model::{
 };
 use crate::resources::Resources;
 use crate::resources::revocationpolicy::CrlFile;
-use crate::translate::translate;
+use crate::translate::{holds_list, translate};
 
 fn surroundings() -> String {
     let ca = pki::ca("root");
@@ -338,5 +338,27 @@ fn a_policy_that_cannot_be_read_closes_its_listeners() {
             let expected = if served { "True/Accepted" } else { "False/UnreadablePolicy" };
             assert_eq!(brief(&listener(&report, "web", "g", name), "Accepted"), expected, "{description}");
         }
+    }
+}
+
+#[test]
+fn what_the_documents_hold_is_told_by_the_names_of_the_plan() {
+    let text = format!("{}{}", surroundings(), policy("p", None, LISTS));
+    let resources = yaml(&text);
+    let (plan, _) = translate(&resources, &testing::facts());
+    let found = client(&plan, "a").unwrap();
+    for material in found.crls().iter().chain(&found.trust.crls) {
+        assert!(holds_list(&resources, &material.source), "{}", material.source);
+    }
+    for (source, held) in [
+        ("ConfigMap web/lists one.crl", true),
+        ("Secret web/lists gone.crl", false),
+        ("Secret web/gone ca.crl", false),
+        ("ConfigMap web/ca ca.crl", false),
+        ("RevocationPolicy web/p /lists/a.crl", false),
+        ("Secret web/lists", false),
+        ("", false),
+    ] {
+        assert_eq!(holds_list(&resources, source), held, "{source}");
     }
 }

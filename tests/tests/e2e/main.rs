@@ -6,6 +6,7 @@ mod backends;
 mod bodies;
 mod check;
 mod check_mutations;
+mod clocks;
 mod connections;
 mod deny;
 mod documents;

@@ -1,5 +1,6 @@
 //! A bad revocation list never replaces a good one, and the Report, the log and a metric say so.
 
+use gateway_tests::client::Ended;
 use gateway_tests::pki::{Crl, DAY, HOUR, When};
 use gateway_tests::scene::Stage;
 use gateway_tests::{Ca, Scene, wait};
@@ -188,4 +189,25 @@ fn the_lists_state_is_in_the_metrics() {
     assert!((metrics.sum("yett_crl_entries", &[]) - 1.0).abs() < f64::EPSILON);
     assert!(metrics.sum("yett_crl_next_update_timestamp_seconds", &[]) > 1.0e9);
     assert!(metrics.sum("yett_crl_loads_total", &[("result", "ok")]) >= 1.0);
+}
+
+#[test]
+fn a_listener_that_was_out_for_a_while_takes_no_older_list() {
+    let stage = Stage::new();
+    let mallory = stage.ca.client("mallory");
+    let newest = stage.ca.crl().number(5).revoke(&mallory).pem();
+    stage.site.bundle("ca.bundle", &stage.ca.pem(), Some(&newest));
+    let scene = stage.start();
+    let ended = || scene.tls(&scene.alice).try_get(scene.node.https());
+    assert_eq!(ended(), Ended::Status(200));
+    // A key that is another's: the listener cannot be served.
+    let server = Ca::root("servers").server(&["gw.test"]);
+    scene.node.settle(|| scene.site.tls_secret("server", &server.with_key_of(&scene.alice)));
+    wait::soon("the listener to go", || ended() != Ended::Status(200));
+    scene.publish(&scene.ca.crl().number(4).pem());
+    scene.node.settle(|| scene.site.tls_secret("server", &server));
+    wait::soon("the listener to come back", || ended() == Ended::Status(200));
+    assert_eq!(scene.curl(&mallory).get("https://gw.test/").reason(), "certificate_revoked");
+    let (_, report) = scene.node.admin("/report");
+    assert!(report.contains("its CRLNumber 4 is lower than 5"), "{report}");
 }

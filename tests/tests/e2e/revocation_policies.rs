@@ -171,6 +171,42 @@ fn staleness_is_as_long_as_the_policy_says() {
 }
 
 #[test]
+fn a_list_that_cannot_be_used_leaves_the_last_good_one_and_the_status_says_so() {
+    let stage = under(by_secret(json!({})));
+    let mallory = stage.ca.client("mallory");
+    let good = stage.ca.crl().number(5).revoke(&mallory).pem();
+    put(&stage, &good);
+    let scene = stage.start();
+    let list = |number| scene.ca.crl().number(number);
+    let whole = list(9).pem();
+    let failures = || {
+        let metrics = scene.node.metrics();
+        metrics.sum("yett_crl_loads_total", &[]) - metrics.sum("yett_crl_loads_total", &[("result", "ok")])
+    };
+    for (description, bad) in [
+        ("corrupt", list(9).corrupt()),
+        ("empty", String::new()),
+        ("truncated", whole[..whole.len() / 2].to_owned()),
+        ("signed by another of the name", Ca::root("clients").crl().number(9).pem()),
+        ("of the future", list(9).valid(When::In(DAY), When::In(2 * DAY)).pem()),
+        ("expired", list(9).valid(When::Ago(3 * DAY), When::Ago(2 * DAY)).pem()),
+        ("older", list(4).pem()),
+    ] {
+        let before = failures();
+        replace(&scene, &bad);
+        wait::soon(&format!("the status to tell of a list that is {description}"), || {
+            said(&scene, "RevocationDataFresh") == "False/UpdateRefused"
+        });
+        assert!(failures() > before, "{description}");
+        assert_eq!(said(&scene, "Accepted"), "True/Accepted", "{description}");
+        assert_eq!(asked(&scene, &mallory), "400 certificate_revoked", "{description}");
+        assert_eq!(asked(&scene, &scene.alice), "200", "{description}");
+        replace(&scene, &good);
+        wait::soon("the status to be well again", || said(&scene, "RevocationDataFresh") == "True/DataFresh");
+    }
+}
+
+#[test]
 fn a_source_that_is_not_there_leaves_every_status_unknown() {
     let stage = under(by_secret(json!({})));
     let scene = stage.start();

@@ -7,7 +7,8 @@
 //! Rules. A list that is unreadable, wrongly signed, expired, of the future or older than its predecessor never
 //! replaces a good one. Material with an unusable part that never had a good copy denies every client of the
 //! bundle. An issuer once covered stays covered until its source is removed. A list of an issuer whose key is not
-//! known yet waits for it.
+//! known yet waits for it. What a source has shown is remembered as long as it stands, whether somebody is served by it
+//! at the moment or not.
 
 mod event;
 mod freshness;
@@ -30,6 +31,11 @@ use source::{Evidence, Source};
 /// Issuers met by the gate that are remembered for a domain. Clients of further ones get `revocation_status_unknown`
 /// where lists wait for an issuer of that name.
 pub const LEARNT_ISSUERS_MAX: usize = 1024;
+
+/// A domain has met more than [`LEARNT_ISSUERS_MAX`] issuers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more than {LEARNT_ISSUERS_MAX} issuers have come with clients")]
+pub struct TooManyIssuers;
 
 /// All revocation material of the process and what became of it.
 #[derive(Default)]
@@ -91,37 +97,44 @@ impl Feed {
                 self.sources.entry(Arc::clone(&material.source)).or_default().read(&material.data);
             }
         }
-        self.forget_unused_sources();
         self.settle(domain, now)
     }
 
     /// Tries an issuer's key, met on a path that the domain has verified, on the lists that wait for it (see
     /// [`super::WANTED`]), and publishes the outcome. Returns the events of all lists of the domain.
-    pub fn learn(&mut self, domain: &TrustDomain, issuer: Arc<IssuerCertificate>, now: i64) -> Vec<CrlEvent> {
-        let Some(followed) = self.domains.get_mut(&domain.id()) else { return Vec::new() };
-        let known = followed.learnt.iter().any(|known| known.id == issuer.id);
-        if known || followed.learnt.len() >= LEARNT_ISSUERS_MAX {
-            return Vec::new();
+    ///
+    /// # Errors
+    /// The domain has met too many issuers.
+    pub fn learn(
+        &mut self,
+        domain: &TrustDomain,
+        issuer: Arc<IssuerCertificate>,
+        now: i64,
+    ) -> Result<Vec<CrlEvent>, TooManyIssuers> {
+        let Some(followed) = self.domains.get_mut(&domain.id()) else { return Ok(Vec::new()) };
+        if followed.learnt.iter().any(|known| known.id == issuer.id) {
+            return Ok(Vec::new());
+        }
+        if followed.learnt.len() >= LEARNT_ISSUERS_MAX {
+            return Err(TooManyIssuers);
         }
         followed.learnt.push(issuer);
-        self.settle(domain, now)
+        Ok(self.settle(domain, now))
     }
 
-    /// Forgets domains that are gone, and sources that no remaining domain has.
-    pub fn retain(&mut self, live: impl Fn(&[u8; 32]) -> bool) {
+    /// Forgets domains that are gone, and sources that no remaining domain has and of which nothing `stands` any more:
+    /// where a listener is out for a while, an older list must not pass for the newest that there has been.
+    pub fn retain(&mut self, live: impl Fn(&[u8; 32]) -> bool, stands: impl Fn(&str) -> bool) {
         self.domains.retain(|id, _| live(id));
-        self.forget_unused_sources();
+        let domains = &self.domains;
+        self.sources.retain(|name, _| is_used(domains, name) || stands(name));
+        self.shelf.lists.retain(|_, list| list.strong_count() > 0);
     }
 
     /// What is in use of every source, for gauges: the source's name, and the sums and earliest dates of its lists.
     pub fn in_use(&self) -> impl Iterator<Item = (&Arc<str>, CrlSummary)> {
-        self.sources.iter().filter_map(|(name, source)| Some((name, source.in_use()?)))
-    }
-
-    fn forget_unused_sources(&mut self) {
-        let domains = &self.domains;
-        self.sources.retain(|name, _| domains.values().any(|followed| followed.sources.contains(name)));
-        self.shelf.lists.retain(|_, list| list.strong_count() > 0);
+        let used = self.sources.iter().filter(|(name, _)| is_used(&self.domains, name));
+        used.filter_map(|(name, source)| Some((name, source.in_use()?)))
     }
 
     /// Judges everything that a domain has and publishes the index if it is another one than before.
@@ -149,6 +162,10 @@ impl Feed {
         }
         events
     }
+}
+
+fn is_used(domains: &HashMap<[u8; 32], Followed>, source: &Arc<str>) -> bool {
+    domains.values().any(|followed| followed.sources.contains(source))
 }
 
 /// SHA-256 over what an index is made of; equal ingredients make equal indices.

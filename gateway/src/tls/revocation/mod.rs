@@ -9,4 +9,4 @@ pub mod wanted;
 pub use feed::{CrlEvent, CrlOutcome, CrlSummary, Feed};
 pub use gate::{Admitted, admit};
 pub use index::RevocationIndex;
-pub use wanted::{WANTED, Want};
+pub use wanted::{WANTED, Want, Wants};

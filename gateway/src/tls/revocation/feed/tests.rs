@@ -266,11 +266,46 @@ fn an_issuer_once_covered_stays_covered_until_its_source_goes() {
     assert_eq!(status(&domain, &other, 2, NOW), Says::Revoked);
 
     feed.load(&domain, &[], NOW);
+    feed.retain(|_| true, |_| false);
     assert_eq!(status(&domain, &ca, 1, NOW), Says::Good);
     assert_eq!(feed.in_use().count(), 0);
     // Nothing is remembered: what was a rollback before is a first list now.
     feed.load(&domain, &[material(&numbered(&ca, 1, year(2025)))], NOW);
     assert_eq!(status(&domain, &ca, 1, NOW), Says::Revoked);
+}
+
+#[test]
+fn what_nobody_is_served_by_for_a_while_is_remembered_as_long_as_it_stands() {
+    let ca = Ca::root("CA");
+    let mut feed = Feed::new();
+    let (older, newer) = (numbered(&ca, 4, unaltered), numbered(&ca, 5, unaltered));
+    feed.load(&domain(&[&ca]), &[material(&newer)], NOW);
+    feed.retain(|_| false, |source| source == "Secret ns/ca ca.crl");
+    assert_eq!(feed.in_use().count(), 0);
+    let back = domain(&[&ca]);
+    assert_eq!(results(&feed.load(&back, &[material(&older)], NOW)), [Some(CrlResult::Rollback)]);
+    assert_eq!((status(&back, &ca, 5, NOW), status(&back, &ca, 4, NOW)), (Says::Revoked, Says::Good));
+    assert_eq!(feed.in_use().count(), 1);
+    feed.retain(|_| false, |_| false);
+    assert_eq!(results(&feed.load(&domain(&[&ca]), &[material(&older)], NOW)), [Some(CrlResult::Ok)]);
+}
+
+#[test]
+fn no_more_issuers_are_learnt_than_the_limit() {
+    let root = Ca::root("root");
+    let domain = domain(&[&root]);
+    let mut feed = Feed::new();
+    feed.load(&domain, &[material(&numbered(&root, 1, unaltered))], NOW);
+    let met = |number: usize| {
+        let mut issuer = IssuerCertificate::clone(&issuer_of(&root));
+        issuer.id.0[..8].copy_from_slice(&number.to_be_bytes());
+        Arc::new(issuer)
+    };
+    for number in 0..LEARNT_ISSUERS_MAX {
+        assert!(feed.learn(&domain, met(number), NOW).is_ok(), "{number}");
+    }
+    assert!(feed.learn(&domain, met(0), NOW).is_ok(), "it is known");
+    assert_eq!(feed.learn(&domain, met(LEARNT_ISSUERS_MAX), NOW), Err(TooManyIssuers));
 }
 
 #[test]
@@ -326,12 +361,12 @@ fn a_list_whose_issuer_comes_with_the_clients_waits_for_it() {
     assert_eq!(status(&domain, &intermediate, 9, NOW), Says::Unknown);
     assert!(domain.revocation().load().awaits(&issuer_of(&intermediate)));
 
-    feed.learn(&domain, issuer_of(&namesake), NOW);
+    feed.learn(&domain, issuer_of(&namesake), NOW).unwrap();
     assert_eq!(status(&domain, &namesake, 1, NOW), Says::Unknown);
     assert!(!domain.revocation().load().awaits(&issuer_of(&namesake)));
     assert!(domain.revocation().load().awaits(&issuer_of(&intermediate)));
 
-    let events = feed.learn(&domain, issuer_of(&intermediate), NOW);
+    let events = feed.learn(&domain, issuer_of(&intermediate), NOW).unwrap();
     assert_eq!(results(&events), [Some(CrlResult::Ok), Some(CrlResult::Ok)]);
     assert_eq!(status(&domain, &intermediate, 9, NOW), Says::Good);
     assert_eq!(status(&domain, &intermediate, 1, NOW), Says::Revoked);
@@ -339,7 +374,7 @@ fn a_list_whose_issuer_comes_with_the_clients_waits_for_it() {
     assert_eq!(status(&domain, &namesake, 1, NOW), Says::Good);
 
     let generation = domain.revocation().generation();
-    assert_eq!(feed.learn(&domain, issuer_of(&intermediate), NOW), []);
+    assert_eq!(feed.learn(&domain, issuer_of(&intermediate), NOW), Ok(Vec::new()));
     assert_eq!(domain.revocation().generation(), generation);
     // A newer list of the issuer is verified at once.
     let data = pem(&[&numbered(&root, 5, unaltered), &numbered(&intermediate, 2, unaltered)]);
@@ -360,7 +395,7 @@ fn equal_lists_are_kept_once() {
     let list = |domain: &TrustDomain| Arc::clone(domain.revocation().load().lists().next().unwrap());
     assert!(Arc::ptr_eq(&list(&first), &list(&second)));
     assert_eq!(feed.in_use().count(), 2);
-    feed.retain(|id| *id == first.id());
+    feed.retain(|id| *id == first.id(), |_| false);
     assert_eq!(feed.in_use().count(), 1);
 }
 

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
-use super::super::index::tests::{NOW, list, rules};
+use super::super::index::tests::{NOW, issuer, list, rules};
 use super::super::index::{CRL_STALENESS_MAX_S, List, RevocationIndex};
+use super::super::wanted::{ISSUERS_WANTED_MAX, Wanted, Wants};
 use super::*;
 use crate::model::{IssuerId, PathCertificate};
 use crate::tls::identity_of;
@@ -335,14 +336,28 @@ async fn an_issuer_whose_list_waits_for_its_key_is_asked_for_once() {
     for _ in 0..2 {
         assert_eq!(outcome(&verified(&client, &domain), Some(&domain), NOW), unknown);
     }
-    let wanted = WANTED.next().await;
+    let wanted = WANTED.next().await.issuers;
     assert_eq!(wanted.len(), 1);
     assert_eq!(wanted[0].issuer.id, path[0].issuer.id);
     assert!(Arc::ptr_eq(&wanted[0].domain, &domain));
 
     domain.revocation().store(index(&[path[0].issuer.id]));
     assert_eq!(outcome(&verified(&client, &domain), Some(&domain), NOW), unknown);
-    let nothing = std::future::ready(Vec::new());
+    let nothing = std::future::ready(Wants::default());
     let wanted = tokio::select! { biased; wanted = WANTED.next() => wanted, wanted = nothing => wanted };
-    assert!(wanted.is_empty());
+    assert!(wanted.issuers.is_empty());
+}
+
+#[test]
+fn issuers_that_find_no_place_are_counted() {
+    let domain = domain(&[&Ca::root("root")], AllowValidOnly);
+    let queue = Wanted::new();
+    for key in 0..=u8::try_from(ISSUERS_WANTED_MAX).unwrap() {
+        queue.note(&domain, &issuer(key, "late"));
+    }
+    // One that waits already needs no other place.
+    queue.note(&domain, &issuer(0, "late"));
+    let wants = queue.take();
+    assert_eq!((wants.issuers.len(), wants.left_out), (ISSUERS_WANTED_MAX, 1));
+    assert_eq!(queue.take().left_out, 0);
 }
