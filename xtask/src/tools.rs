@@ -38,6 +38,7 @@ pub(crate) const TESTS: &[Tool] = &[
     Tool { program: "prometheus", package: "prometheus", purpose: "scrapes /metrics", required: false },
     Tool { program: "ip", package: "iproute2", purpose: "makes network namespaces", required: false },
     Tool { program: "faketime", package: "faketime", purpose: "sets a gateway's clock", required: false },
+    Tool { program: "nft", package: "nftables", purpose: "loses packets on purpose", required: false },
 ];
 
 /// cargo-deny in the version whose findings we know.

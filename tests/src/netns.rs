@@ -1,0 +1,105 @@
+//! A network namespace with one wire to it, on which packets can be lost.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::process::{self, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::{Backend, tools};
+
+/// The namespace and its wire; gone when dropped.
+pub struct Netns {
+    name: String,
+    /// Ours of the wire's two ends.
+    near: String,
+    far_address: String,
+    /// Where packets for it go while its wire is down: not the way of all others.
+    dead_end: String,
+}
+
+impl Netns {
+    /// A new one; `None`, with a loud line that `test` is skipped, where that cannot be.
+    ///
+    /// # Panics
+    /// When it can be made and its wire cannot, and in continuous integration instead of skipping.
+    pub fn new(test: &str) -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        tools::need("ip", test)?;
+        tools::need("nft", test)?;
+        let number = (process::id() * 16 + NEXT.fetch_add(1, Ordering::Relaxed)) % 50_000;
+        let name = format!("yett{number}");
+        if !Command::new("ip").args(["netns", "add", &name]).status().is_ok_and(|status| status.success()) {
+            tools::skip(test, "no network namespace can be made");
+            return None;
+        }
+        // A /30 of the block for benchmarks (RFC 2544), by the number.
+        let (third, fourth) = (number / 60 % 250, number % 60 * 4);
+        let address = |end: u32| format!("198.18.{third}.{}", fourth + end);
+        let dead_end = format!("unreachable {}/30 metric 9999", address(0));
+        let netns = Self { near: format!("yn{number}"), far_address: address(2), dead_end, name };
+        run("ip", &format!("route add {}", netns.dead_end));
+        let far = format!("yf{number}");
+        run("ip", &format!("link add {} type veth peer name {far} netns {}", netns.near, netns.name));
+        run("ip", &format!("addr add {}/30 dev {}", address(1), netns.near));
+        run("ip", &format!("link set {} up", netns.near));
+        netns.within(&format!("ip addr add {}/30 dev {far}", netns.far_address));
+        netns.within(&format!("ip link set {far} up"));
+        netns.within("nft add table ip lossy");
+        netns.within("nft add chain ip lossy entry { type filter hook input priority 0 ; }");
+        Some(netns)
+    }
+
+    /// A backend in there.
+    ///
+    /// # Panics
+    /// When none can be started.
+    pub fn backend(&self, name: &str) -> Backend {
+        let file = File::open(format!("/run/netns/{}", self.name)).expect("the namespace has a file");
+        let address: SocketAddr = format!("{}:8080", self.far_address).parse().expect("an address");
+        let name = name.to_owned();
+        // A namespace is a thread's, and its children's.
+        let made = thread::spawn(move || {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("it can be entered");
+            Backend::at(&name, address)
+        });
+        made.join().expect("a backend starts")
+    }
+
+    /// Loses so many percent of what goes in; 0: nothing.
+    pub fn lose(&self, percent: u32) {
+        self.within("nft flush chain ip lossy entry");
+        let some = format!("numgen random mod 100 < {percent}");
+        match percent {
+            0 => {}
+            1..100 => self.within(&format!("nft add rule ip lossy entry {some} drop")),
+            _ => self.within("nft add rule ip lossy entry drop"),
+        }
+    }
+
+    /// Takes the wire down, or up again.
+    pub fn wire(&self, is_up: bool) {
+        run("ip", &format!("link set {} {}", self.near, if is_up { "up" } else { "down" }));
+    }
+
+    fn within(&self, command: &str) {
+        run("ip", &format!("netns exec {} {command}", self.name));
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        // The wire goes with it, once nothing in there uses it.
+        Command::new("ip").args(["link", "del", &self.near]).status().ok();
+        Command::new("ip").args(["route", "del"]).args(self.dead_end.split(' ')).status().ok();
+        Command::new("ip").args(["netns", "del", &self.name]).status().ok();
+    }
+}
+
+fn run(program: &str, arguments: &str) {
+    tools::run(Command::new(program).args(arguments.split(' ')));
+}
