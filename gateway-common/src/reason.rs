@@ -106,6 +106,8 @@ reasons! {
     HeaderFieldsTooLarge = 70, "header_fields_too_large", 431, "The request header fields are too large";
     /// The method or protocol asked for is not served (CONNECT, say).
     NotImplemented = 71, "not_implemented", 501, "The request asks for something that is not served";
+    /// A path that the backend may take for another one than the rules did, where rules look at paths (RFC 3986 §6.2.2).
+    AmbiguousPath = 72, "ambiguous_path", 400, "The request's path may mean another one to the backend";
 
     // 128–159: the backend.
     /// The route names a backend that does not exist or may not be used.

@@ -1,6 +1,6 @@
 //! Yett, a sidecar-free, eBPF-assisted mTLS gateway. `ARCHITECTURE.md` at the root of the repository is the map.
 #![cfg_attr(
-    test,
+    any(test, feature = "fuzzing"),
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")
 )]
 
@@ -11,6 +11,8 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod datapath;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod handover;
 pub mod http;
 pub mod listener;

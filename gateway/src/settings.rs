@@ -49,6 +49,8 @@ pub struct Settings {
     pub upgrade_timeout: Span,
     /// Peers whose `x-forwarded-*` and `x-request-id` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Refuse paths that a backend may take for others, where rules look at paths.
+    pub refuse_ambiguous_paths: bool,
     /// Handling of certificates.
     pub tls: Tls,
     /// Where connections are served, and on what terms they come in.
@@ -211,6 +213,7 @@ impl Default for Settings {
             drain_delay: Span::seconds(0),
             upgrade_timeout: Span::seconds(60),
             trusted_proxies: Vec::new(),
+            refuse_ambiguous_paths: true,
             tls: Tls::default(),
             datapath: Datapath::default(),
             limits: Limits::default(),

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::libtest::Count;
 use crate::stage::{Stages, call};
-use crate::{cargo, ebpf, test, tidy, tools};
+use crate::{cargo, ebpf, fuzz, test, tidy, tools};
 
 /// Runs every stage and closes like `cargo xtask test`.
 ///
@@ -23,6 +23,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         let flags = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
         call(&mut cargo::command(flags))
     });
+    stages.run("fuzz", fuzz::check);
     let object = match &checked {
         Some(ebpf::Checked::Fresh(object)) => Some(object.as_path()),
         _ => None,

@@ -14,6 +14,7 @@ mod demo;
 #[cfg(test)]
 mod docs;
 mod ebpf;
+mod fuzz;
 mod libtest;
 mod soak;
 mod stage;
@@ -64,12 +65,23 @@ enum Command {
         #[command(subcommand)]
         command: ebpf::Command,
     },
+    /// Run the fuzz targets one after another
+    Fuzz {
+        /// One of them alone
+        target: Option<String>,
+        /// How long each of them runs
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+        minutes: u64,
+        /// Only see whether they compile
+        #[arg(long)]
+        check: bool,
+    },
     /// Measure
     Bench {
         #[command(subcommand)]
         command: bench::Command,
     },
-    /// Everything continuous integration checks: fmt, tidy, cargo-deny, the kernel object, clippy, tests
+    /// Everything continuous integration checks: fmt, tidy, cargo-deny, the kernel object, clippy, fuzz targets, tests
     Ci,
 }
 
@@ -81,6 +93,8 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Bench { command } => bench::run(&command),
         Command::Ebpf { command } => ebpf::run(&command),
+        Command::Fuzz { check: true, .. } => fuzz::check().map(|()| ExitCode::SUCCESS),
+        Command::Fuzz { target, minutes, .. } => fuzz::run(target.as_deref(), minutes),
         Command::Ci => ci::run(),
     };
     done.unwrap_or_else(|error| {

@@ -43,6 +43,8 @@ pub(crate) const TESTS: &[Tool] = &[
 
 /// cargo-deny in the version whose findings we know.
 const CARGO_DENY_VERSION: &str = "0.20.2";
+/// cargo-fuzz in the version whose flags we know.
+const CARGO_FUZZ_VERSION: &str = "0.13.1";
 
 /// Sees to it that the tools are there.
 ///
@@ -71,18 +73,31 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
     Ok(())
 }
 
-/// cargo-deny's path; built once into the user's cache, outside the repository.
+/// cargo-deny's path.
 ///
 /// # Errors
 /// When it cannot be built.
 pub(crate) fn cargo_deny() -> Result<PathBuf> {
-    let home = cache()?.join("tools").join(format!("cargo-deny-{CARGO_DENY_VERSION}"));
-    let program = home.join("bin/cargo-deny");
+    built("cargo-deny", CARGO_DENY_VERSION, &["--no-default-features"])
+}
+
+/// cargo-fuzz's path.
+///
+/// # Errors
+/// When it cannot be built.
+pub(crate) fn cargo_fuzz() -> Result<PathBuf> {
+    built("cargo-fuzz", CARGO_FUZZ_VERSION, &[])
+}
+
+/// The path of a program that cargo builds; once, into the user's cache, outside the repository.
+fn built(name: &str, version: &str, flags: &[&str]) -> Result<PathBuf> {
+    let home = cache()?.join("tools").join(format!("{name}-{version}"));
+    let program = home.join("bin").join(name);
     if !program.exists() {
-        println!("building cargo-deny {CARGO_DENY_VERSION} into {} (once)", home.display());
+        println!("building {name} {version} into {} (once)", home.display());
         // The development profile: it runs for a second, while an optimised build takes minutes.
-        let mut build = crate::cargo::command(["install", "cargo-deny", "--locked", "--debug"]);
-        build.args(["--no-default-features", "--version", CARGO_DENY_VERSION, "--root"]).arg(&home);
+        let mut build = crate::cargo::command(["install", name, "--locked", "--debug"]);
+        build.args(flags).args(["--version", version, "--root"]).arg(&home);
         // Its objects have no place in our own build cache.
         call(build.env_remove("CARGO_TARGET_DIR"))?;
     }

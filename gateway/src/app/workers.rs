@@ -109,6 +109,7 @@ async fn run(
         telemetry: Arc::clone(&telemetry),
         limits: http_limits(limits),
         trusted_proxies: settings.trusted_proxies.clone(),
+        refuse_ambiguous_paths: settings.refuse_ambiguous_paths,
         pool: Pool::new(upstream_limits(limits), Arc::clone(&pressure), &telemetry.metrics),
         pressure,
         roll: Roll::default(),

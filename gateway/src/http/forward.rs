@@ -21,7 +21,7 @@ use super::admission::{self, Unwelcome};
 use super::answer::Form;
 use super::authority::Authority;
 use super::body::{Broken, Progress, RequestBody, ResponseBody};
-use super::frame::Fault;
+use super::frame::{self, Fault};
 use super::guard;
 use super::headers::{self, Told};
 use super::redirect;
@@ -29,7 +29,7 @@ use super::serve::{Connection, Held};
 use super::tunnel::Tunnel;
 use super::upgrade;
 use crate::model::{BackendProtocol, Filter, Protocol, Reason, Refusal};
-use crate::route::{Asked, Found};
+use crate::route::{Asked, Found, ambiguity};
 use crate::runtime::pressure;
 use crate::snapshot::{ServedAction, ServedBackend, ServedFrontend, ServedListener, ServedRule, Snapshot};
 use crate::telemetry::{Limit, Outcome};
@@ -47,7 +47,13 @@ struct Refused {
 
 impl From<Reason> for Refused {
     fn from(reason: Reason) -> Self {
-        Self { refusal: Refusal::new(reason), last: false, is_silent: false }
+        Refusal::new(reason).into()
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, last: false, is_silent: false }
     }
 }
 
@@ -158,6 +164,9 @@ impl Descent<'_> {
         self.outcome.listener(&listener.metrics);
 
         let found = route(&admitted, listener, host, &head).ok_or(Reason::RouteNotFound)?;
+        if found.by_path && connection.server.refuse_ambiguous_paths {
+            plain(head.uri.path())?;
+        }
         let rule = found.value;
         self.outcome.routed(&rule.metrics, rule.index, rule.name.as_ref());
 
@@ -207,6 +216,10 @@ impl Descent<'_> {
         if body_bytes > server.limits.request_body_bytes() {
             server.telemetry.metrics.limit_hit(Limit::RequestBodyBytesMax);
             return Err(Reason::ContentTooLarge.into());
+        }
+        // The guard has seen to that on HTTP/1.1.
+        if head.version == Version::HTTP_2 && !frame::is_target(&head.method, &head.uri) {
+            return Err(Refusal::with_detail(Reason::BadRequest, Fault::Target.to_string()).into());
         }
         let default_port = match frontend.protocol {
             Protocol::Http => 80,
@@ -393,6 +406,14 @@ fn route<'s>(
     })
 }
 
+/// A path that means one thing to everybody.
+fn plain(path: &str) -> Result<(), Refusal> {
+    match ambiguity(path) {
+        Some(ambiguity) => Err(Refusal::with_detail(Reason::AmbiguousPath, ambiguity.to_string())),
+        None => Ok(()),
+    }
+}
+
 /// One backend by weight. Without any weight there is no backend to send to, which the specification answers with 500.
 fn choose(backends: &[ServedBackend], dice: u64) -> Result<&ServedBackend, Reason> {
     let chosen = pick::weighted(backends.iter().map(|backend| backend.weight), dice);
@@ -422,9 +443,8 @@ fn address(
         (None, Some(authority)) => authority.text.clone(),
         (None, None) => HeaderValue::from_str(lease.label()).map_err(|_| Reason::Internal)?,
     };
-    let path = head.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
     let mut target = http::uri::Parts::default();
-    target.path_and_query = Some(path);
+    target.path_and_query = Some(origin_form(&head.uri)?);
     match protocol {
         BackendProtocol::Http1 => {
             head.version = Version::HTTP_11;
@@ -439,6 +459,17 @@ fn address(
     }
     head.uri = Uri::from_parts(target).map_err(|_| Reason::BadRequest)?;
     Ok(())
+}
+
+/// RFC 9112 §3.2.1; an absolute-form may do without a path, `http://a?b`.
+fn origin_form(target: &Uri) -> Result<PathAndQuery, Reason> {
+    match target.path_and_query() {
+        None => Ok(PathAndQuery::from_static("/")),
+        Some(query) if query.as_str().starts_with('?') => {
+            PathAndQuery::try_from(format!("/{}", query.as_str())).map_err(|_| Reason::BadRequest)
+        }
+        Some(path) => Ok(path.clone()),
+    }
 }
 
 fn edit_request(headers: &mut HeaderMap, filters: &[Filter]) {

@@ -6,6 +6,8 @@
 //! a backend through us must not be able to hide a request in another one's body. Reading, clocks and answers belong to
 //! the guard.
 
+use http::uri::PathAndQuery;
+use http::{Method, Uri};
 use memchr::memchr;
 
 mod fault;
@@ -82,6 +84,14 @@ pub struct Advance {
     pub passed: usize,
     /// Why nothing behind them ever will.
     pub fault: Option<Fault>,
+}
+
+/// Whether a request's target is one that HTTP/1.1 would let through: both versions go to the same backends.
+pub fn is_target(method: &Method, target: &Uri) -> bool {
+    match target.path_and_query().map_or("", PathAndQuery::as_str) {
+        "*" => method == Method::OPTIONS,
+        target => target.starts_with('/') && syntax::is_path_and_query(target.as_bytes()),
+    }
 }
 
 impl Framer {

@@ -33,7 +33,7 @@ const EARLY_BYTES_MAX: usize = 16 * 1024;
 
 /// What the guard and the service tell each other.
 #[derive(Debug)]
-pub(super) struct Intake {
+pub(crate) struct Intake {
     activity: Rc<Activity>,
     /// Requests that the service has seen.
     seen: Cell<u64>,
@@ -49,7 +49,7 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    pub(super) fn new(activity: Rc<Activity>) -> Self {
+    pub(crate) fn new(activity: Rc<Activity>) -> Self {
         Self {
             activity,
             seen: Cell::new(0),
@@ -63,14 +63,14 @@ impl Intake {
 
     /// Takes the next request; tells what is wrong if it only stands for the one that came. To be called once for each
     /// request, in their order.
-    pub(super) fn take(&self) -> Option<Fault> {
+    pub(crate) fn take(&self) -> Option<Fault> {
         let number = self.seen.get() + 1;
         self.seen.set(number);
         self.refused.get().filter(|(refused, _)| *refused == number).map(|(_, fault)| fault)
     }
 
     /// The request that was taken last stays within HTTP: what follows it is the next one.
-    pub(super) fn answered(&self) {
+    pub(crate) fn answered(&self) {
         self.answered.set(self.seen.get());
         if let Some(waiting) = self.waiting.take() {
             waiting.wake();
@@ -98,7 +98,7 @@ impl Intake {
 }
 
 /// A client's stream, guarded.
-pub(super) struct Guard<I> {
+pub(crate) struct Guard<I> {
     io: I,
     framer: Framer,
     intake: Rc<Intake>,
@@ -112,7 +112,7 @@ pub(super) struct Guard<I> {
 }
 
 impl<I> Guard<I> {
-    pub(super) fn new(io: I, framer: Framer, intake: Rc<Intake>) -> Self {
+    pub(crate) fn new(io: I, framer: Framer, intake: Rc<Intake>) -> Self {
         Self { io, framer, intake, kept: BytesMut::new(), ready: 0, broken: None, shut: false }
     }
 
@@ -289,7 +289,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Guard<I> {
 }
 
 /// The fault that broke a body off, if one did.
-pub(super) fn fault_of(error: &hyper::Error) -> Option<Fault> {
+pub(crate) fn fault_of(error: &hyper::Error) -> Option<Fault> {
     let cause = error.source()?.downcast_ref::<io::Error>()?;
     cause.get_ref()?.downcast_ref::<Fault>().copied()
 }

@@ -13,7 +13,7 @@ pub mod body;
 mod cut;
 pub mod forward;
 pub mod frame;
-mod guard;
+pub(crate) mod guard;
 pub mod headers;
 pub mod redirect;
 pub mod roll;
@@ -22,7 +22,7 @@ mod streams;
 mod traffic;
 pub mod tunnel;
 mod upgrade;
-mod watch;
+pub(crate) mod watch;
 
 pub use body::{RequestBody, ResponseBody};
 pub use serve::{Client, Server, Wire, serve};

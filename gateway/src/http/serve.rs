@@ -60,6 +60,8 @@ pub struct Server {
     pub limits: Limits,
     /// Peers whose word is taken for scheme, host and request id.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether a path is refused that the backend may take for another one, where rules look at paths.
+    pub refuse_ambiguous_paths: bool,
     /// Whether memory is short.
     pub pressure: Arc<Pressure>,
     /// The worker's connections to backends.

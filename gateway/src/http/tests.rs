@@ -2,6 +2,7 @@
 
 mod backends;
 mod connections;
+mod hostile;
 mod http1;
 mod http2;
 mod tunnels;

@@ -26,7 +26,7 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// What a connection is doing; shared by its stream, its requests and its clock.
 #[derive(Debug)]
-pub(super) struct Activity {
+pub(crate) struct Activity {
     limits: Limits,
     metrics: Arc<Metrics>,
     born: Instant,
@@ -55,7 +55,7 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    pub(super) fn new(limits: Limits, metrics: Arc<Metrics>) -> Rc<Self> {
+    pub(crate) fn new(limits: Limits, metrics: Arc<Metrics>) -> Rc<Self> {
         let now = Instant::now();
         Rc::new(Self {
             limits,

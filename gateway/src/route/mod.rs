@@ -4,7 +4,9 @@
 //! which of them a request meets. What the rule then does is not known here.
 
 pub mod host;
+pub mod path;
 pub mod table;
 
 pub use host::HostMap;
+pub use path::{Ambiguity, ambiguity};
 pub use table::{Asked, Found, Table};

@@ -43,6 +43,8 @@ pub struct Found<'t, T> {
     pub value: &'t T,
     /// The match that decided.
     pub matched: &'t RequestMatch,
+    /// Whether another path on this host might meet another rule, or none.
+    pub by_path: bool,
 }
 
 /// Rules that can be found.
@@ -50,7 +52,7 @@ pub struct Found<'t, T> {
 pub struct Table<T> {
     values: Vec<T>,
     candidates: Vec<Candidate>,
-    hosts: HostMap<Vec<Tier>>,
+    hosts: HostMap<Host>,
 }
 
 /// One match of one rule.
@@ -58,6 +60,14 @@ pub struct Table<T> {
 struct Candidate {
     value: usize,
     matched: RequestMatch,
+}
+
+/// What a host's requests may meet.
+#[derive(Clone, Debug, Default)]
+struct Host {
+    /// Best first.
+    tiers: Vec<Tier>,
+    by_path: bool,
 }
 
 /// Candidates of equal rank by hostname.
@@ -95,16 +105,19 @@ impl<T> Table<T> {
             rules.iter().flat_map(|rule| &rule.hosts).map(|host| host.matches.as_ref()).collect();
         let mut hosts = HostMap::default();
         for name in names {
-            hosts.insert(name.cloned(), tiers(name, &rules, &candidates));
+            let tiers = tiers(name, &rules, &candidates);
+            let by_path = tiers.iter().any(Tier::looks_at_paths);
+            hosts.insert(name.cloned(), Host { tiers, by_path });
         }
         Self { values, candidates, hosts }
     }
 
     /// The rule that the request meets, `None` where it meets none.
     pub fn find(&self, asked: &Asked<'_>) -> Option<Found<'_, T>> {
-        let tiers = self.hosts.find(asked.host)?;
-        let candidate = tiers.iter().find_map(|tier| tier.find(asked, &self.candidates))?;
-        Some(Found { value: &self.values[candidate.value], matched: &candidate.matched })
+        let host = self.hosts.find(asked.host)?;
+        let candidate = host.tiers.iter().find_map(|tier| tier.find(asked, &self.candidates))?;
+        let value = &self.values[candidate.value];
+        Some(Found { value, matched: &candidate.matched, by_path: host.by_path })
     }
 
     /// What was handed in with the rules.
@@ -125,6 +138,11 @@ impl Tier {
             let prefix = element_prefix(asked.path, *length)?;
             self.prefix.get(prefix).and_then(met)
         })
+    }
+
+    /// Whether a candidate takes some paths and not others.
+    fn looks_at_paths(&self) -> bool {
+        !self.exact.is_empty() || self.lengths.iter().any(|length| *length > 0)
     }
 
     fn add(&mut self, at: usize, path: &PathMatch) {

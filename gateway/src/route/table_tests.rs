@@ -222,6 +222,23 @@ fn precedence() {
 }
 
 #[test]
+fn it_is_known_where_paths_decide() {
+    let rules = [
+        rule("a", None, 0, &["a.test"], &["", "GET", "x:y"]),
+        rule("b", None, 0, &["b.test"], &["", "/p/*"]),
+        rule("c", None, 0, &["c.test"], &["/c"]),
+        rule("d", None, 0, &["*.d.test"], &["/d/*"]),
+        rule("e", None, 0, &["x.d.test", ""], &[""]),
+    ];
+    // What a wider name brings along counts too.
+    for (host, expected) in [("a.test", false), ("b.test", true), ("x.d.test", true), ("other.test", false)] {
+        let request = Request::parse(&format!("GET {host}/"));
+        let table = table(&rules);
+        assert_eq!(table.find(&request.asked()).map(|found| found.by_path), Some(expected), "{host}");
+    }
+}
+
+#[test]
 fn the_own_hostname_ranks_where_the_intersection_is_the_same() {
     let on_listener = |name: &str, created, own: &str, matches: &[&str]| {
         let mut made = rule(name, Some(created), 0, &[own], matches);

@@ -211,16 +211,47 @@ const LINES: &[Row] = &[
     ("another protocol", "SSH-2.0-OpenSSH_9.2\r\n", &[400], Nothing),
 ];
 
-const ALL: [&[Row]; 7] = [SOUND, LENGTH_AND_CHUNKS, CODINGS, CHUNKS, DISGUISES, HOSTS, LINES];
+/// A client's own word for what only we may tell.
+const SPOOFED: &[Row] = &[
+    ("the certificate", post!("Client-Cert: :forged:\r\n", ""), &[200], ONE),
+    ("several times", post!("Client-Cert: :forged:\r\nclient-cert: :forged:\r\n", ""), &[200], ONE),
+    ("for a backend that takes _ for -", post!("client_cert: :forged:\r\n", ""), &[200], ONE),
+    ("its chain", post!("Client-Cert-Chain: :forged:\r\nCLIENT_CERT-chain: :forged:\r\n", ""), &[200], ONE),
+    ("another proxy's", post!("X-Forwarded-Client-Cert: Hash=forged\r\n", ""), &[200], ONE),
+    ("another proxy's, with _", post!("x_forwarded-client_cert: Hash=forged\r\n", ""), &[200], ONE),
+    ("named by connection", post!("Connection: client-cert\r\nClient-Cert: forged\r\n", ""), &[200], ONE),
+    ("how it came", post!("X-Forwarded-Proto: forged\r\nX-Forwarded-Host: forged\r\n", ""), &[200], ONE),
+    (
+        "how it came, with _",
+        post!("X_Forwarded_For: forged\r\nx-forwarded_proto: forged\r\n", ""),
+        &[200],
+        ONE,
+    ),
+    ("which it is", post!("X-Request-Id: forged\r\nx_request_id: forged\r\n", ""), &[200], ONE),
+    (
+        "behind the body",
+        chunked!("1\r\nx\r\n0\r\nx-forwarded-client-cert: forged\r\nX-Request-Id: forged\r\n\r\n"),
+        &[200],
+        ONE,
+    ),
+    (
+        "for the proxies on the way",
+        post!("Proxy-Authorization: forged\r\nProxy-Connection: forged\r\n", ""),
+        &[200],
+        ONE,
+    ),
+];
+
+const ALL: [&[Row]; 8] = [SOUND, LENGTH_AND_CHUNKS, CODINGS, CHUNKS, DISGUISES, SPOOFED, HOSTS, LINES];
 
 /// A backend that writes down every byte and answers each request that is whole.
-struct Raw {
-    address: SocketAddr,
+pub(crate) struct Raw {
+    pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Raw {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -234,7 +265,7 @@ impl Raw {
         Self { address, seen }
     }
 
-    fn take(&self) -> Vec<u8> {
+    pub(crate) fn take(&self) -> Vec<u8> {
         std::mem::take(&mut self.seen.lock().unwrap())
     }
 }
@@ -254,7 +285,7 @@ fn converse(mut stream: TcpStream, log: &Mutex<Vec<u8>>) {
 }
 
 /// The length of the first request, if it is there as a whole. Reads it as a lenient backend would.
-fn whole(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn whole(bytes: &[u8]) -> Option<usize> {
     let text = String::from_utf8_lossy(bytes);
     let head = text.find("\r\n\r\n")? + 4;
     let lower = text[..head].to_ascii_lowercase();
@@ -269,14 +300,14 @@ fn whole(bytes: &[u8]) -> Option<usize> {
 }
 
 /// What a client saw.
-struct Exchange {
-    text: String,
-    closed: bool,
+pub(crate) struct Exchange {
+    pub(crate) text: String,
+    pub(crate) closed: bool,
 }
 
 impl Exchange {
     /// Sends the bytes; reads until the connection ends, or there are as many answers as expected and no more come.
-    fn with(address: SocketAddr, bytes: &[u8], answers: usize, patience: Duration) -> Self {
+    pub(crate) fn with(address: SocketAddr, bytes: &[u8], answers: usize, patience: Duration) -> Self {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.write_all(bytes).unwrap();
@@ -306,7 +337,7 @@ impl Exchange {
         exchange
     }
 
-    fn statuses(&self) -> Vec<u16> {
+    pub(crate) fn statuses(&self) -> Vec<u16> {
         self.text.split("HTTP/1.").skip(1).filter_map(|rest| rest.get(2..5)?.parse().ok()).collect()
     }
 }

@@ -48,3 +48,4 @@ mod upgrade;
 mod upgrades;
 mod uploads;
 mod walkthrough;
+mod wire;

@@ -463,69 +463,6 @@ fn behind_a_request_to_leave_http_nothing_is_looked_at() {
     }
 }
 
-/// A request as the framer has it.
-#[derive(Debug)]
-pub(crate) enum Message {
-    Whole {
-        target: String,
-        body: Vec<u8>,
-        trailers: usize,
-    },
-    /// Before its head was passed.
-    Refused(Fault),
-    /// In its body.
-    Broken(Fault),
-}
-
-/// The requests in these bytes, as far as they are complete or at fault.
-pub(crate) fn messages(limits: Limits, bytes: &[u8]) -> Vec<Message> {
-    let mut framer = Framer::new(limits, 443);
-    let (mut found, mut rest) = (Vec::new(), bytes);
-    let mut current = None;
-    loop {
-        let (before_body, data, in_trailers) = (
-            framer.is_before_body(),
-            matches!(framer.place, Place::Body(_) | Place::Chunk(..)),
-            matches!(framer.place, Place::Trailers(_)),
-        );
-        let length = match framer.step(rest) {
-            Ok(0) => return found,
-            Ok(length) => length,
-            Err(fault) if before_body => {
-                found.push(Message::Refused(fault));
-                return found;
-            }
-            Err(fault) => {
-                found.push(Message::Broken(fault));
-                return found;
-            }
-        };
-        let (part, left) = rest.split_at(length);
-        rest = left;
-        // Answered like any other request.
-        framer.resume();
-        if before_body {
-            let text = String::from_utf8_lossy(part);
-            let target = text.trim_start().split(' ').nth(1).unwrap_or_default().to_owned();
-            current = Some((target, Vec::new(), 0));
-        }
-        if let Some((_, body, trailers)) = &mut current {
-            if data {
-                body.extend_from_slice(part);
-            }
-            if in_trailers && part != b"\r\n" {
-                *trailers += 1;
-            }
-        }
-        // A head is passed as a whole: here the next one is awaited.
-        if framer.is_before_body()
-            && let Some((target, body, trailers)) = current.take()
-        {
-            found.push(Message::Whole { target, body, trailers });
-        }
-    }
-}
-
 /// Requests, sound and not, with a few bytes changed.
 pub(crate) fn traffic() -> impl Strategy<Value = Vec<u8>> {
     let part = prop::sample::select(vec![
@@ -565,33 +502,9 @@ pub(crate) fn traffic() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// The bytes, cut at these places.
-pub(crate) fn cut<'b>(bytes: &'b [u8], places: &[prop::sample::Index]) -> Vec<&'b [u8]> {
-    let mut places: Vec<usize> = places.iter().map(|place| place.index(bytes.len().max(1))).collect();
-    places.sort_unstable();
-    let mut pieces = Vec::new();
-    let mut start = 0;
-    for place in places.into_iter().chain([bytes.len()]) {
-        pieces.push(&bytes[start..place]);
-        start = place;
-    }
-    pieces
-}
-
 proptest! {
     #[test]
-    fn it_does_not_matter_how_the_bytes_come(
-        bytes in traffic(),
-        places in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
-    ) {
-        let whole = feed([&bytes[..]]);
-        prop_assert_eq!(feed(cut(&bytes, &places)), whole.clone());
-        prop_assert_eq!(feed(bytes.chunks(1)), whole);
-    }
-
-    #[test]
-    fn any_bytes_are_taken(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-        let (passed, _, _) = feed(bytes.chunks(7));
-        prop_assert!(bytes.starts_with(&passed));
+    fn any_bytes_are_taken(bytes in prop::collection::vec(any::<u8>(), 0..600), seed in any::<u8>()) {
+        crate::fuzzing::requests(&[&[seed][..], &bytes].concat());
     }
 }

@@ -410,3 +410,54 @@ fn a_target_in_absolute_form_reaches_the_backend_in_origin_form() {
         assert!(seen.borrow()[1].contains(&format!("host: {address}\r\n")), "{}", seen.borrow()[1]);
     });
 }
+
+#[test]
+fn a_target_in_absolute_form_without_a_path_gets_one() {
+    run(async {
+        let (address, seen) = backend(|_| ok("")).await;
+        let world =
+            World::new(&[listener("", vec![rule("", "", forward())])], Some(address), &Plan::default());
+        for (target, expected) in
+            [("http://a?b=c", "/?b=c"), ("http://a", "/"), ("http://a/", "/"), ("http://a/?", "/?")]
+        {
+            let answer =
+                ask(&mut world.connect(), &format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+            assert_eq!(status(&answer), 200, "{target}: {answer}");
+            let request = seen.borrow_mut().pop().unwrap();
+            assert!(request.starts_with(&format!("GET {expected} HTTP/1.1\r\n")), "{target}: {request}");
+        }
+    });
+}
+
+#[test]
+fn where_rules_look_at_paths_one_that_may_mean_another_is_refused() {
+    run(async {
+        let (address, seen) = backend(|_| ok("")).await;
+        let rules = vec![
+            rule("a.example", "", forward()),
+            rule("a.example", "/admin", Action::Refuse(Reason::BackendInvalid)),
+            rule("b.example", "", forward()),
+        ];
+        let world = World::new(&[listener("", rules)], Some(address), &Plan::default());
+        let mut client = world.connect();
+        for (host, path, expected) in [
+            ("a.example", "/x/../admin", Some("ambiguous_path")),
+            ("a.example", "/x%2F..%2Fadmin", Some("ambiguous_path")),
+            ("a.example", "/%61dmin", Some("ambiguous_path")),
+            ("a.example", "/admin/..", Some("ambiguous_path")),
+            ("a.example", "/admin", Some("backend_invalid")),
+            ("a.example", "/sm%C3%B8r?x=/../admin", None),
+            ("b.example", "/x/../admin", None),
+            ("b.example", "/x%2F..%2Fadmin", None),
+        ] {
+            // Whether a request is refused for its path says nothing about the next one.
+            let answer = ask(&mut client, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+            assert_eq!(reason(&answer), expected, "{host} {path}: {answer}");
+            let request = seen.borrow_mut().pop();
+            assert_eq!(request.is_some(), expected.is_none(), "{host} {path}");
+            let forwarded =
+                request.is_none_or(|request| request.starts_with(&format!("GET {path} HTTP/1.1\r\n")));
+            assert!(forwarded, "{host} {path} is not what was forwarded");
+        }
+    });
+}

@@ -108,6 +108,7 @@ impl World {
                 snapshots: Arc::new(Published::new(Arc::new(Snapshot::default()))),
                 limits: plan.limits,
                 trusted_proxies: plan.trusted_proxies.clone(),
+                refuse_ambiguous_paths: true,
                 pressure: Arc::default(),
                 pool: Pool::new(plan.upstream, Arc::default(), &telemetry.metrics),
                 roll: Roll::default(),

@@ -1,4 +1,4 @@
-//! Exchanges over sockets, and the framing beside that of another client.
+//! Exchanges over sockets.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -6,19 +6,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt as _, Empty};
-use hyper_util::rt::TokioIo;
-use proptest::prelude::*;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
 use super::exchange::Answer;
-use super::frame::tests::{answer, method, read};
 use super::frame::{Fault, Limits};
 use super::{Answered, Broken, Connection, Outgoing, exchange};
 
@@ -450,42 +446,4 @@ fn a_connection_that_leaves_http_keeps_what_came_behind_the_answer() {
         });
         assert!(matches!(asked.await, Err(Broken::Malformed(Fault::Switched))));
     });
-}
-
-/// What hyper's client makes of an answer: status, body and trailers, or nothing.
-async fn by_hyper(method: Method, answer: Vec<u8>) -> Option<(StatusCode, Vec<u8>, HeaderMap)> {
-    let (ours, mut theirs) = duplex(64 * 1024);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(ours)).await.unwrap();
-    tokio::task::spawn_local(connection);
-    tokio::task::spawn_local(async move {
-        let mut bytes = Vec::new();
-        while !bytes.ends_with(b"\r\n\r\n") {
-            theirs.read_buf(&mut bytes).await.unwrap();
-        }
-        // A client may close on what it reads.
-        let _ = theirs.write_all(&answer).await;
-    });
-    let request = Request::builder().method(method).uri("/").header("host", "h").body(Empty::<Bytes>::new());
-    let response = sender.send_request(request.unwrap()).await.ok()?;
-    let status = response.status();
-    if status == StatusCode::SWITCHING_PROTOCOLS {
-        return Some((status, Vec::new(), HeaderMap::new()));
-    }
-    let body = response.into_body().collect().await.ok()?;
-    let trailers = body.trailers().cloned().unwrap_or_default();
-    Some((status, body.to_bytes().to_vec(), trailers))
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
-
-    #[test]
-    fn never_laxer_than_another_client(answer in answer(), method in method()) {
-        let ours = read(&method, [&answer[..]]).ok();
-        let ours = ours.map(|message| (message.head.status, message.body, message.trailers));
-        if ours.is_some() {
-            let theirs = run(by_hyper(method, answer));
-            prop_assert_eq!(ours, theirs, "the same message, or refused by both");
-        }
-    }
 }

@@ -105,4 +105,4 @@ pub enum Fault {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;

@@ -5,49 +5,13 @@ use http::{HeaderMap, HeaderValue, Method, Request};
 use proptest::prelude::*;
 
 use super::body::{CHUNK_EXTENSION_BYTES_MAX, TRAILER_BYTES_MAX};
-use super::{Decoder, Fault, Head, HeadReader, Length, Limits, Step, request};
+use super::{Fault, HeadReader, Length, Limits, request};
+use crate::fuzzing::{self, Message, read_answer};
 
 const LIMITS: Limits = Limits { head_bytes_max: 512, fields_max: 4, interim_max: 2 };
 
-/// All that can be said of the answer to one request.
-#[derive(Debug, PartialEq, Eq)]
-pub(in super::super) struct Message {
-    pub(in super::super) head: Head,
-    pub(in super::super) body: Vec<u8>,
-    pub(in super::super) trailers: HeaderMap,
-    surplus: Vec<u8>,
-}
-
-/// Reads an answer that comes in these pieces, and then the end of the connection.
-pub(in super::super) fn read<'a>(
-    method: &Method,
-    pieces: impl IntoIterator<Item = &'a [u8]>,
-) -> Result<Message, Fault> {
-    let mut pieces = pieces.into_iter();
-    let mut buffer = BytesMut::new();
-    let mut reader = HeadReader::new(method, None, LIMITS);
-    let head = loop {
-        if let Some(head) = reader.read(&mut buffer)? {
-            break head;
-        }
-        buffer.extend_from_slice(pieces.next().ok_or(Fault::Cut)?);
-    };
-    let mut decoder = Decoder::new(head.length, LIMITS);
-    let (mut body, mut trailers) = (Vec::new(), HeaderMap::new());
-    loop {
-        match decoder.decode(&mut buffer)? {
-            Step::Data(data) => body.extend_from_slice(&data),
-            Step::Trailers(fields) => trailers = fields,
-            Step::End => break,
-            Step::More => match pieces.next() {
-                Some(piece) => buffer.extend_from_slice(piece),
-                None => decoder.closed()?,
-            },
-        }
-    }
-    assert!(decoder.is_ended());
-    pieces.for_each(|piece| buffer.extend_from_slice(piece));
-    Ok(Message { head, body, trailers, surplus: buffer.to_vec() })
+fn read<'a>(method: &Method, pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Message, Fault> {
+    read_answer(method, LIMITS, pieces)
 }
 
 fn whole(answer: &str) -> Result<Message, Fault> {
@@ -342,7 +306,7 @@ fn requests_are_written() {
 }
 
 /// Answers in pieces that are right, nearly right, and not at all.
-pub(in super::super) fn answer() -> impl Strategy<Value = Vec<u8>> {
+fn answer() -> impl Strategy<Value = Vec<u8>> {
     let status = prop_oneof![
         8 => Just("HTTP/1.1 200 OK\r\n"),
         1 => proptest::sample::select(vec![
@@ -406,32 +370,18 @@ pub(in super::super) fn answer() -> impl Strategy<Value = Vec<u8>> {
         })
 }
 
-pub(in super::super) fn method() -> impl Strategy<Value = Method> {
-    prop_oneof![6 => Just(Method::GET), 1 => Just(Method::HEAD)]
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
-    fn however_it_is_cut_an_answer_is_the_same(
-        answer in answer(),
-        method in method(),
-        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
-    ) {
-        let whole = read(&method, [&answer[..]]);
-        let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(answer.len() + 1)).collect();
-        places.extend([0, answer.len()]);
-        places.sort_unstable();
-        let pieces = places.windows(2).map(|place| &answer[place[0]..place[1]]);
-        prop_assert_eq!(&read(&method, pieces), &whole);
-        prop_assert_eq!(&read(&method, answer.chunks(1)), &whole);
+    fn however_it_is_cut_an_answer_is_the_same_and_hyper_agrees(answer in answer(), seed in any::<u8>()) {
+        fuzzing::answers(&[&[seed][..], &answer].concat());
     }
 
     #[test]
-    fn any_bytes_are_judged(bytes in prop::collection::vec(any::<u8>(), 0..64), chunked in any::<bool>()) {
+    fn any_bytes_are_judged(bytes in prop::collection::vec(any::<u8>(), 0..64), chunked in any::<bool>(), seed in any::<u8>()) {
         let head = if chunked { "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" } else { "HTTP/1.1 " };
-        let _ = read(&Method::GET, [head.as_bytes(), &bytes]);
+        fuzzing::answers(&[&[seed], head.as_bytes(), &bytes].concat());
     }
 
     #[test]

@@ -1,0 +1,4 @@
+//! `gateway::fuzzing::fields`, driven by coverage.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gateway::fuzzing::fields(bytes));

@@ -1,0 +1,4 @@
+//! `gateway::fuzzing::lists`, driven by coverage.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gateway::fuzzing::lists(bytes));

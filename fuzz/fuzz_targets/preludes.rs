@@ -1,0 +1,4 @@
+//! `gateway::fuzzing::preludes`, driven by coverage.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gateway::fuzzing::preludes(bytes));

@@ -1,0 +1,173 @@
+//! Paths that a backend may take for other ones than the rules did.
+//!
+//! Rules compare paths byte by byte, and what was compared is what is forwarded. A backend that decodes or resolves a
+//! path before it looks (`/public/..%2fadmin`, `/%61dmin`) then serves what another rule is for. Such a path is told
+//! here; whether it matters is for whoever asks: not where no rule looks at paths.
+
+use std::fmt;
+
+/// What of a path another reader may read in another way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ambiguity {
+    /// `.` or `..` as a segment, in any spelling (RFC 3986 §3.3), with parameters or without.
+    DotSegment,
+    /// A slash or backslash, encoded.
+    EncodedSlash,
+    /// A backslash, which some take for a slash.
+    Backslash,
+    /// A zero byte, encoded, where some take the path to end.
+    EncodedNull,
+    /// A letter, digit, `-`, `.`, `_` or `~`, encoded: it means the same as the plain one (RFC 3986 §2.3).
+    EncodedPlain,
+    /// A percent sign that begins no encoding: the next one to encode or decode makes something of it.
+    Percent,
+}
+
+impl fmt::Display for Ambiguity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DotSegment => "the path has a dot segment",
+            Self::EncodedSlash => "the path has an encoded slash or backslash",
+            Self::Backslash => "the path has a backslash",
+            Self::EncodedNull => "the path has an encoded zero byte",
+            Self::EncodedPlain => "the path encodes what needs no encoding",
+            Self::Percent => "the path has a percent sign without two hexadecimal digits",
+        })
+    }
+}
+
+/// The first thing in a path that another reader may read in another way.
+pub fn ambiguity(path: &str) -> Option<Ambiguity> {
+    // Nothing of the kind goes without one of these, and most paths have none.
+    if !path.bytes().any(|byte| matches!(byte, b'%' | b'.' | b'\\')) {
+        return None;
+    }
+    path.split('/').find_map(segment)
+}
+
+fn segment(segment: &str) -> Option<Ambiguity> {
+    let mut bytes = segment.bytes();
+    // As it reads decoded, without its parameters, as long as there are only dots.
+    let (mut dots, mut only_dots, mut in_parameters) = (0, true, false);
+    let mut found = None;
+    while let Some(byte) = bytes.next() {
+        let (byte, ambiguity) = match byte {
+            b'%' => match (bytes.next().and_then(hex), bytes.next().and_then(hex)) {
+                (Some(high), Some(low)) => encoded(high << 4 | low),
+                _ => (b'%', Some(Ambiguity::Percent)),
+            },
+            b'\\' => (byte, Some(Ambiguity::Backslash)),
+            byte => (byte, None),
+        };
+        found = found.or(ambiguity);
+        in_parameters |= byte == b';';
+        match byte {
+            _ if in_parameters => {}
+            b'.' => dots += 1,
+            _ => only_dots = false,
+        }
+    }
+    if only_dots && matches!(dots, 1 | 2) { Some(Ambiguity::DotSegment) } else { found }
+}
+
+/// A byte that came encoded, and what is wrong with that.
+fn encoded(byte: u8) -> (u8, Option<Ambiguity>) {
+    let ambiguity = match byte {
+        0 => Some(Ambiguity::EncodedNull),
+        b'/' | b'\\' => Some(Ambiguity::EncodedSlash),
+        b'-' | b'.' | b'_' | b'~' => Some(Ambiguity::EncodedPlain),
+        byte if byte.is_ascii_alphanumeric() => Some(Ambiguity::EncodedPlain),
+        _ => None,
+    };
+    (byte, ambiguity)
+}
+
+fn hex(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn paths() {
+        use Ambiguity::*;
+        for (path, expected) in [
+            ("/", None),
+            ("", None),
+            ("*", None),
+            ("/a/b.html", None),
+            ("/.well-known/x", None),
+            ("/...", None),
+            ("/a..b/..c/d..", None),
+            ("/a;v=1/b", None),
+            ("/;..", None),
+            ("/sm%C3%B8r/%20%25%3F%23%40%3B", None),
+            ("/.", Some(DotSegment)),
+            ("/./a", Some(DotSegment)),
+            ("/..", Some(DotSegment)),
+            ("/a/../b", Some(DotSegment)),
+            ("/a/%2e%2E/b", Some(DotSegment)),
+            ("/a/.%2e", Some(DotSegment)),
+            ("/a/%2e", Some(DotSegment)),
+            ("/a/..;x/b", Some(DotSegment)),
+            ("/a/..%3bx/b", Some(DotSegment)),
+            ("/a/.;/b", Some(DotSegment)),
+            ("/a%2fb", Some(EncodedSlash)),
+            ("/a%2Fb", Some(EncodedSlash)),
+            ("/a%5cb", Some(EncodedSlash)),
+            ("/a%5C..%5Cb", Some(EncodedSlash)),
+            ("/..%2fa", Some(EncodedSlash)),
+            ("/a\\b", Some(Backslash)),
+            ("/..\\a", Some(Backslash)),
+            ("/a%00.html", Some(EncodedNull)),
+            ("/%61dmin", Some(EncodedPlain)),
+            ("/a%2Eb", Some(EncodedPlain)),
+            ("/%7Ea", Some(EncodedPlain)),
+            ("/a%", Some(Percent)),
+            ("/a%2", Some(Percent)),
+            ("/%zz", Some(Percent)),
+            ("/%%32f", Some(Percent)),
+        ] {
+            assert_eq!(ambiguity(path), expected, "{path:?}");
+        }
+    }
+
+    /// What a backend makes of a path that decodes it and then resolves it as RFC 3986 §5.2.4 has it, backslashes too.
+    fn resolved(path: &str) -> Vec<Vec<u8>> {
+        let mut decoded = Vec::new();
+        let mut bytes = path.bytes();
+        while let Some(byte) = bytes.next() {
+            let mut ahead = bytes.clone();
+            match (byte, ahead.next().and_then(hex), ahead.next().and_then(hex)) {
+                (b'%', Some(high), Some(low)) => {
+                    decoded.push(high << 4 | low);
+                    bytes = ahead;
+                }
+                _ => decoded.push(byte),
+            }
+        }
+        let mut segments: Vec<Vec<u8>> = Vec::new();
+        for segment in decoded.split(|byte| matches!(byte, b'/' | b'\\')) {
+            match segment.split(|byte| *byte == b';').next().unwrap_or_default() {
+                b"." => {}
+                b".." => drop(segments.pop()),
+                _ => segments.push(segment.to_vec()),
+            }
+        }
+        segments
+    }
+
+    proptest! {
+        #[test]
+        fn the_others_have_the_segments_that_they_show(path in "(/(\\.|%2[eEfF]|%5[cC]|%00|%61|%25|%|;|\\\\|[a-c]){0,6}){1,4}") {
+            if ambiguity(&path).is_none() {
+                let shown: Vec<Vec<u8>> = path.split('/').map(|segment| segment.replace("%25", "%").into_bytes()).collect();
+                prop_assert_eq!(resolved(&path), shown);
+            }
+        }
+    }
+}
