@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use gateway_tests::client::Ended;
 use gateway_tests::manifests::{gateway, http, route};
-use gateway_tests::scene::Stage;
 use gateway_tests::{Http, Node, Scene, Site, wait};
 use serde_json::json;
 
