@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_package_is_named_once_however_many_programs_it_brings() {
-        assert_eq!(packages(TESTS), ["curl", "iproute2", "openssl", "prometheus"]);
+        assert_eq!(packages(TESTS), ["curl", "faketime", "iproute2", "nftables", "openssl", "prometheus"]);
     }
 
     #[test]

@@ -166,6 +166,7 @@ mod tests {
     use super::*;
     use crate::datapath::Datapath;
     use crate::listener::roster::Roster;
+    use crate::telemetry::Telemetry;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -174,7 +175,11 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         (
             ClientStream::new(
-                Socket::of_tests(listener.accept().await.unwrap().0, &Roster::new(0, Datapath::Off)),
+                Socket::of_tests(
+                    listener.accept().await.unwrap().0,
+                    &Telemetry::in_memory().0,
+                    &Roster::new(0, Datapath::Off),
+                ),
                 None,
             )
             .0,

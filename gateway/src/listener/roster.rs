@@ -94,19 +94,21 @@ impl Roster {
 mod tests {
     use super::*;
     use crate::listener::socket::Socket;
+    use crate::telemetry::Telemetry;
     use crate::telemetry::listing::{Directory, Query};
     use tokio::net::TcpListener;
     use tokio::task::LocalSet;
 
     #[tokio::test]
     async fn open_connections_are_listed_page_by_page() {
+        let (telemetry, _) = Telemetry::in_memory();
         let roster = Roster::new(0, Datapath::Off);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (mut clients, mut sockets) = (Vec::new(), Vec::new());
         let count = LOOKED_AT_MAX + 10;
         for _ in 0..count {
             clients.push(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
-            sockets.push(Socket::of_tests(listener.accept().await.unwrap().0, &roster));
+            sockets.push(Socket::of_tests(listener.accept().await.unwrap().0, &telemetry, &roster));
         }
         let (directory, mut questions) = Directory::new(1);
         let local = LocalSet::new();

@@ -59,12 +59,11 @@ impl Socket {
 #[cfg(test)]
 impl Socket {
     /// One whose record nobody reads.
-    pub(crate) fn of_tests(stream: TcpStream, roster: &Roster) -> Self {
-        let (telemetry, _) = Telemetry::in_memory();
+    pub(crate) fn of_tests(stream: TcpStream, telemetry: &Arc<Telemetry>, roster: &Roster) -> Self {
         let (peer, bound) = (stream.peer_addr().unwrap(), stream.local_addr().unwrap());
         let arrival = Arrival { stream, peer, bound, at: tokio::time::Instant::now() };
         let metrics = telemetry.metrics.listener("default/gw:443");
-        Self::take_up(arrival, &telemetry, &metrics, roster)
+        Self::take_up(arrival, telemetry, &metrics, roster)
     }
 }
 

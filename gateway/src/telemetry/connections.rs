@@ -223,9 +223,11 @@ impl OpenConnection {
         }
     }
 
-    /// It ends so. What is told first stays: what follows is its consequence.
+    /// It ends so. What is told first stays: what follows is its consequence. Only a drain may still end otherwise: when
+    /// its time is over the connection is cut off.
     pub fn end(&self, end: ConnectionEnd) {
-        if self.end.get().is_none() {
+        let is_overtaken = |told| told == ConnectionEnd::Drained && end == ConnectionEnd::CutOff;
+        if self.end.get().is_none_or(is_overtaken) {
             self.end.set(Some(end));
         }
     }

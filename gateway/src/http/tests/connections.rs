@@ -14,6 +14,7 @@ use crate::listener::linger::ClientStream;
 use crate::listener::roster::Roster;
 use crate::listener::socket::Socket;
 use crate::runtime::drain::Phase;
+use crate::telemetry::Telemetry;
 use crate::tls::Credential;
 use crate::tls::revocation::RevocationIndex;
 use crate::upstream;
@@ -89,8 +90,10 @@ fn a_refused_client_in_mid_upload_reads_its_answer() {
                 stream.read_to_string(&mut answer).map(|_| answer)
             });
             let (stream, _) = listener.accept().await.unwrap();
-            let (stream, _) =
-                ClientStream::new(Socket::of_tests(stream, &Roster::new(0, Datapath::Off)), None);
+            let (stream, _) = ClientStream::new(
+                Socket::of_tests(stream, &Telemetry::in_memory().0, &Roster::new(0, Datapath::Off)),
+                None,
+            );
             world.serve(stream, Wire::Http1, Some(None), Credential::None);
             let answer = within(client).await.unwrap().expect("neither reset nor broken pipe");
             assert_eq!((status(&answer), reason(&answer)), (400, Some("client_certificate_untrusted")));
