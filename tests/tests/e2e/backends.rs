@@ -177,7 +177,9 @@ fn the_answer_to_head_keeps_its_length_and_has_no_body() {
     let answers = client.rest();
     assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), 2, "{answers}");
     assert!(answers.ends_with("\r\n\r\n"), "{answers}");
-    assert_eq!(raw.connections(), 1, "the backend's connection is free again");
+    // Each worker keeps connections of its own.
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    assert!(raw.connections() <= workers, "the backend's connections are free again");
 }
 
 /// The limits of heads are 64 KiB both ways.

@@ -277,19 +277,3 @@ fn open_connections_are_listed() {
     scene.backend.release();
     assert_eq!(held.finish().unwrap().status, 200);
 }
-
-#[test]
-fn one_that_is_cut_off_says_so() {
-    let mut scene = Scene::start();
-    let connection = scene.tls(&scene.alice).open(scene.node.https());
-    let held = connection.begin("/held");
-    scene.backend.wait_for(1);
-    scene.node.signal("TERM");
-    wait::soon("the drain", || scene.node.try_admin("/readyz").is_none_or(|(status, _)| status == 503));
-    scene.node.signal("TERM");
-    scene.node.ended(wait::SOON);
-    assert!(held.finish().is_err());
-    let records = scene.node.connections();
-    assert_eq!(records.iter().map(end).collect::<Vec<_>>(), ["cut_off"], "{records:?}");
-    scene.backend.release();
-}
