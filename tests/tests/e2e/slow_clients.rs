@@ -71,14 +71,14 @@ fn a_slow_client_is_let_go_at_every_stage_and_holds_little() {
 
 #[test]
 fn abandoned_handshakes_are_bounded_and_cost_a_bystander_nothing() {
-    let settings = "[limits]\nhandshakes_max = 1024\nhandshake_timeout = \"60s\"\n";
+    let settings = "[limits]\nhandshakes_max = 256\nhandshake_timeout = \"60s\"\n";
     let scene = Stage::new().start_with(|start| start.settings(settings));
     let (tls, load, secure) = (scene.tls(&scene.alice), Load::default(), scene.node.https());
     load.during(&[Kind::Http2], secure, &tls, || {
         let (before, spent) = (scene.node.resident_bytes(), scene.node.cpu_time());
         let abandoned: Vec<TcpStream> =
             (0..ABANDONED).map(|_| stopped(secure, b"\x16\x03\x01\x02\x00\x01")).collect();
-        let shed = ABANDONED - 1024;
+        let shed = ABANDONED - 256;
         let shed = f64::from(u32::try_from(shed).unwrap());
         scene.node.wait_metric("yett_limit_hits_total", &[("limit", "handshakes_max")], shed);
         let grown = scene.node.resident_bytes().saturating_sub(before);
