@@ -328,10 +328,12 @@ where
     I: HalfClose + 'static,
 {
     let (mut stopped, open) = (drained.clone(), Rc::clone(&client.open));
+    // Outlives the choice below: with it goes the socket, whose record says how the connection ended.
+    let mut serving = pin!(serve_until_stopped(server, client, io, drained));
     tokio::select! {
         biased;
         () = stopped.reached(Phase::Stopping) => open.end(ConnectionEnd::CutOff),
-        () = serve_until_stopped(server, client, io, drained) => {}
+        () = serving.as_mut() => {}
     }
 }
 

@@ -4,6 +4,7 @@
 //! refused handshake.
 
 use std::net::{Shutdown, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -238,6 +239,8 @@ async fn handshake(
         Some((listener, tls))
     };
     let mut drained = worker.drained.clone();
+    // Outlives the choice below: with it goes the socket, whose record says how the connection ended.
+    let mut accepting = pin!(with_cpu_time(tls::accept(stream, select, deadline, unix_now())));
     let accepted = tokio::select! {
         biased;
         // Sent, not dropped: the place is still held here.
@@ -255,7 +258,7 @@ async fn handshake(
             open.end(ConnectionEnd::CutOff);
             return None;
         }
-        accepted = with_cpu_time(tls::accept(stream, select, deadline, unix_now())) => accepted,
+        accepted = accepting.as_mut() => accepted,
     };
     drop(place);
     hearing.end();

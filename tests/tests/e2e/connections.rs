@@ -277,3 +277,25 @@ fn open_connections_are_listed() {
     scene.backend.release();
     assert_eq!(held.finish().unwrap().status, 200);
 }
+
+#[test]
+fn one_that_is_cut_off_says_so() {
+    let mut scene = Scene::start();
+    let connection = scene.tls(&scene.alice).open(scene.node.https());
+    let held = connection.begin("/held");
+    scene.backend.wait_for(1);
+    let mut shaking_hands = TcpStream::connect(scene.node.https()).unwrap();
+    shaking_hands.write_all(b"\x16\x03\x01\x02\x00\x01").unwrap();
+    wait::soon("both to be taken up", || {
+        let listed = scene.node.yett(&["connections", "-o", "json"]);
+        serde_json::from_str::<Value>(&listed).unwrap()["open"] == 2
+    });
+    scene.node.signal("TERM");
+    wait::soon("the drain", || scene.node.try_admin("/readyz").is_none_or(|(status, _)| status == 503));
+    scene.node.signal("TERM");
+    scene.node.ended(wait::SOON);
+    assert!(held.finish().is_err());
+    let records = scene.node.connections();
+    assert_eq!(records.iter().map(end).collect::<Vec<_>>(), ["cut_off", "cut_off"], "{records:?}");
+    scene.backend.release();
+}
