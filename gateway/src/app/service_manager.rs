@@ -174,6 +174,18 @@ fn watchdog(microseconds: Option<String>, process: Option<String>, own: u32) -> 
 mod tests {
     use super::*;
 
+    /// A manager, and what it is told next.
+    fn overheard() -> (ServiceManager, impl Fn() -> Option<String>) {
+        let (socket, end) = UnixDatagram::pair().unwrap();
+        end.set_nonblocking(true).unwrap();
+        let told = move || {
+            let mut message = [0; 128];
+            let length = end.recv(&mut message).ok()?;
+            Some(String::from_utf8_lossy(&message[..length]).into_owned())
+        };
+        (ServiceManager { socket: Some(socket), ..Default::default() }, told)
+    }
+
     #[test]
     fn the_watchdog_is_ours_or_none() {
         let seconds = Duration::from_secs;
@@ -212,14 +224,7 @@ mod tests {
 
     #[test]
     fn the_start_is_complete_once_and_then_every_reload() {
-        let (socket, end) = UnixDatagram::pair().unwrap();
-        end.set_nonblocking(true).unwrap();
-        let manager = ServiceManager { socket: Some(socket), ..Default::default() };
-        let told = || {
-            let mut message = [0; 128];
-            let length = end.recv(&mut message).ok()?;
-            Some(String::from_utf8_lossy(&message[..length]).into_owned())
-        };
+        let (manager, told) = overheard();
         manager.reloading();
         assert_eq!(told(), None, "the start is not complete");
         manager.serving(false, "a");
@@ -240,14 +245,7 @@ mod tests {
 
     #[test]
     fn one_process_speaks() {
-        let (socket, end) = UnixDatagram::pair().unwrap();
-        end.set_nonblocking(true).unwrap();
-        let manager = ServiceManager { socket: Some(socket), ..Default::default() };
-        let told = || {
-            let mut message = [0; 128];
-            let length = end.recv(&mut message).ok()?;
-            Some(String::from_utf8_lossy(&message[..length]).into_owned())
-        };
+        let (manager, told) = overheard();
         manager.hush();
         manager.serving(true, "a");
         manager.stopping(Duration::ZERO);
