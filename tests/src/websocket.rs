@@ -43,10 +43,20 @@ impl WebSocket {
     /// # Panics
     /// When something else comes.
     pub fn echo(&mut self, message: &[u8]) -> Vec<u8> {
+        self.try_echo(message).unwrap_or_else(|failure| panic!("no message comes back: {failure}"))
+    }
+
+    /// Sends a message and waits for the next one.
+    ///
+    /// # Errors
+    /// When something else comes, or nothing any more.
+    pub fn try_echo(&mut self, message: &[u8]) -> Result<Vec<u8>, String> {
         self.send(BINARY, message);
-        let (kind, message) = self.read().expect("a message comes back");
-        assert!(matches!(kind, TEXT | BINARY), "a frame of kind {kind}");
-        message
+        match self.read() {
+            Some((TEXT | BINARY, message)) => Ok(message),
+            Some((kind, _)) => Err(format!("a frame of kind {kind}")),
+            None => Err("the connection has ended".into()),
+        }
     }
 
     /// Asks whether the other side lives.

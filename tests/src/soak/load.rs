@@ -7,8 +7,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Times;
+use crate::client::Link;
+use crate::websocket::WebSocket;
 use crate::{Http, Tls, wait};
 
+/// Where WebSockets are opened.
+pub const SOCKET_PATH: &str = "/socket";
+/// WebSockets that are kept from the first request to the last.
+const SOCKETS_KEPT: usize = 4;
 const UPLOAD_PIECES: usize = 4;
 const UPLOAD_PIECE_BYTES: usize = 16 << 10;
 
@@ -25,11 +31,23 @@ pub enum Kind {
     Upload2,
     /// Makes a new connection for each request; every other one resumes a session.
     Connect,
+    /// Sends messages on WebSockets that it has opened at the beginning, and reads them back.
+    Sockets,
+    /// Opens a WebSocket, does the same once, and closes it.
+    OpenSocket,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Http1, Self::Http2, Self::Upload1, Self::Upload2, Self::Connect];
+    pub const ALL: [Self; 7] = [
+        Self::Http1,
+        Self::Http2,
+        Self::Upload1,
+        Self::Upload2,
+        Self::Connect,
+        Self::Sockets,
+        Self::OpenSocket,
+    ];
 
     /// As a table names it.
     pub fn name(self) -> &'static str {
@@ -39,6 +57,8 @@ impl Kind {
             Self::Upload1 => "uploads, HTTP/1.1",
             Self::Upload2 => "uploads, HTTP/2",
             Self::Connect => "new connections",
+            Self::Sockets => "WebSockets kept open",
+            Self::OpenSocket => "new WebSockets",
         }
     }
 }
@@ -108,42 +128,79 @@ impl Load {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
     }
 
-    /// Asks until told to stop. What breaks a kept connection ends it: it was not to break.
+    /// Asks until told to stop. What breaks a connection that is kept ends it: it was not to break.
     fn client(&self, kind: Kind, address: SocketAddr, tls: &Tls) {
         let protocol = if matches!(kind, Kind::Http2 | Kind::Upload2) { "h2" } else { "http/1.1" };
         let tls = tls.clone().alpn(&[protocol]);
-        let resuming = tls.clone().resuming();
-        let kept = (kind != Kind::Connect).then(|| tls.open(address));
-        let mut turn = 0_u64;
-        while !self.stop.load(Ordering::Relaxed) {
-            turn += 1;
-            let begun = Instant::now();
-            let outcome = match (kind, &kept) {
-                (Kind::Http1 | Kind::Http2, Some(kept)) => get(kept),
-                (_, Some(kept)) => upload(kept),
-                (_, None) => {
+        match kind {
+            Kind::Http1 | Kind::Http2 => {
+                let kept = tls.open(address);
+                self.ask(kind, true, |_| {
+                    let begun = Instant::now();
+                    get(&kept)?;
+                    self.times.lock().unwrap_or_else(PoisonError::into_inner).add(begun.elapsed());
+                    Ok(())
+                });
+            }
+            Kind::Upload1 | Kind::Upload2 => {
+                let kept = tls.open(address);
+                self.ask(kind, true, |_| upload(&kept));
+            }
+            Kind::Connect => {
+                let resuming = tls.clone().resuming();
+                self.ask(kind, false, |turn| {
                     let tls = if turn.is_multiple_of(2) { &resuming } else { &tls };
-                    tls.connect(address)
-                        .map_err(|ended| format!("no handshake: {ended:?}"))
-                        .and_then(|link| get(&link.http()))
+                    get(&connect(tls, address)?.http())
+                });
+            }
+            Kind::Sockets => {
+                let opened: Result<Vec<_>, _> = (0..SOCKETS_KEPT).map(|_| socket(&tls, address)).collect();
+                match opened {
+                    Err(failure) => self.fail(format!("{}: {failure}", kind.name())),
+                    Ok(mut kept) => self.ask(kind, true, |turn| {
+                        let socket = &mut kept[turn % SOCKETS_KEPT];
+                        echo(socket, &turn.to_be_bytes())
+                    }),
                 }
-            };
-            match outcome {
-                Ok(()) => {
-                    self.answered[kind as usize].fetch_add(1, Ordering::Relaxed);
-                    if matches!(kind, Kind::Http1 | Kind::Http2) {
-                        self.times.lock().unwrap_or_else(PoisonError::into_inner).add(begun.elapsed());
-                    }
-                }
+            }
+            Kind::OpenSocket => self.ask(kind, false, |turn| {
+                let mut socket = socket(&tls, address)?;
+                echo(&mut socket, &turn.to_be_bytes())?;
+                if socket.close() { Ok(()) } else { Err("not closed in good order".into()) }
+            }),
+        }
+    }
+
+    /// One request after another, which get their numbers.
+    fn ask(&self, kind: Kind, is_kept: bool, mut request: impl FnMut(usize) -> Result<(), String>) {
+        for turn in 1.. {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            match request(turn) {
+                Ok(()) => drop(self.answered[kind as usize].fetch_add(1, Ordering::Relaxed)),
                 Err(failure) => {
                     self.fail(format!("{}, request {turn}: {failure}", kind.name()));
-                    if kept.is_some() {
+                    if is_kept {
                         return;
                     }
                 }
             }
         }
     }
+}
+
+fn connect(tls: &Tls, address: SocketAddr) -> Result<Link, String> {
+    tls.connect(address).map_err(|ended| format!("no handshake: {ended:?}"))
+}
+
+fn socket(tls: &Tls, address: SocketAddr) -> Result<WebSocket, String> {
+    WebSocket::open(connect(tls, address)?, SOCKET_PATH)
+}
+
+fn echo(socket: &mut WebSocket, message: &[u8]) -> Result<(), String> {
+    let back = socket.try_echo(message)?;
+    if back == message { Ok(()) } else { Err(format!("{message:?} came back as {back:?}")) }
 }
 
 fn get(connection: &Http) -> Result<(), String> {

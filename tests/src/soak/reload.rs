@@ -3,10 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::load::{Kind, Load};
+use serde_json::{Value, json};
+
+use super::load::{Kind, Load, SOCKET_PATH};
 use super::{Dice, Report, Times, slope};
-use crate::manifests::{gateway, https, policy, route, to};
-use crate::{Backend, Ca, Http, Identity, Node, Site, Tls};
+use crate::manifests::{gateway, https, policy, route};
+use crate::{Backend, Ca, Http, Identity, Node, Raw, Site, Tls, websocket};
 
 /// How long a soak is.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +47,7 @@ pub fn run(plan: &Plan) -> Report {
                 Ok(took) => times.add(took),
                 Err(failure) => report.failures.push(format!("reload {number}: {failure}")),
             }
+            world.sockets.iter().for_each(|sockets| drop(sockets.take()));
             sizes.push(world.node.resident_bytes());
             files.push(world.node.open_files());
             if number % PROGRESS == 0 || number == plan.reloads {
@@ -90,6 +93,8 @@ struct World {
     node: Node,
     /// Held for as long as they are asked.
     _backends: [Backend; 2],
+    /// WebSockets have servers of their own, which come and go with the backends.
+    sockets: [Raw; 2],
     ca: Ca,
     servers: Ca,
     alice: Identity,
@@ -103,17 +108,19 @@ impl World {
     fn new() -> Self {
         let (site, ca, servers) = (Site::new(), Ca::root("clients"), Ca::root("servers"));
         let backends = BACKENDS.map(Backend::forgetful);
-        for (name, backend) in BACKENDS.iter().zip(&backends) {
+        let sockets = BACKENDS.map(|_| Raw::start(|wire, _| websocket::serve(wire)));
+        for (name, (backend, sockets)) in BACKENDS.iter().zip(backends.iter().zip(&sockets)) {
             site.service(name, &[backend.address()]);
+            site.service(&socket_service(name), &[sockets.address()]);
         }
         site.tls_secret("server", &servers.server(&["gw.test"]));
         site.bundle("ca.bundle", &ca.pem(), Some(&ca.crl().pem()));
         site.apply(gateway("gw", &[https("mtls", 443, None, "server")]));
-        site.apply(route("all", "gw", &to(BACKENDS[0])));
+        site.apply(routes(BACKENDS[0]));
         site.apply(policy("clients", "gw", &["mtls"], "ca.bundle"));
         let node = Node::on(&site).ready();
         let alice = ca.client("alice");
-        Self { site, node, _backends: backends, ca, servers, alice, backend: 0, revoked: Vec::new() }
+        Self { site, node, _backends: backends, sockets, ca, servers, alice, backend: 0, revoked: Vec::new() }
     }
 
     fn tls(&self, identity: &Identity) -> Tls {
@@ -132,7 +139,7 @@ impl World {
     fn another_backend(&mut self, kept: &[Http], within: Duration) -> Result<Duration, String> {
         self.backend = 1 - self.backend;
         let name = BACKENDS[self.backend];
-        self.site.apply(route("all", "gw", &to(name)));
+        self.site.apply(routes(name));
         shows(within, || {
             let answers =
                 kept.iter().map(|connection| connection.try_get("/").map_err(|error| error.to_string()));
@@ -179,6 +186,20 @@ impl World {
         })
         .ok_or_else(|| "a revoked client is served".to_owned())?
     }
+}
+
+fn socket_service(backend: &str) -> String {
+    format!("{backend}-sockets")
+}
+
+/// Everything goes to this backend, WebSockets to its server of those.
+fn routes(backend: &str) -> Value {
+    let sockets = json!({
+        "matches": [{"path": {"type": "PathPrefix", "value": SOCKET_PATH}}],
+        "backendRefs": [{"name": socket_service(backend), "port": 80}],
+    });
+    let all = json!({"backendRefs": [{"name": backend, "port": 80}]});
+    route("all", "gw", &json!([sockets, all]))
 }
 
 /// Looks until it shows, and gives the time that took; `None` when the time is over.
