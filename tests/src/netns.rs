@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
+use std::panic::resume_unwind;
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -48,6 +49,7 @@ impl Netns {
         run("ip", &format!("link set {} up", netns.near));
         netns.within(&format!("ip addr add {}/30 dev {far}", netns.far_address));
         netns.within(&format!("ip link set {far} up"));
+        netns.within("ip link set lo up");
         netns.within("nft add table ip lossy");
         netns.within("nft add chain ip lossy entry { type filter hook input priority 0 ; }");
         Some(netns)
@@ -58,16 +60,25 @@ impl Netns {
     /// # Panics
     /// When none can be started.
     pub fn backend(&self, name: &str) -> Backend {
-        let file = File::open(format!("/run/netns/{}", self.name)).expect("the namespace has a file");
         let address: SocketAddr = format!("{}:8080", self.far_address).parse().expect("an address");
-        let name = name.to_owned();
+        self.inside(|| Backend::at(name, address))
+    }
+
+    /// Does something in there; what it starts is in there too.
+    ///
+    /// # Panics
+    /// When it panics.
+    pub fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        let file = File::open(format!("/run/netns/{}", self.name)).expect("the namespace has a file");
         // A namespace is a thread's, and its children's.
-        let made = thread::spawn(move || {
-            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-                .expect("it can be entered");
-            Backend::at(&name, address)
-        });
-        made.join().expect("a backend starts")
+        thread::scope(|scope| {
+            let acting = scope.spawn(|| {
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                    .expect("it can be entered");
+                act()
+            });
+            acting.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
     }
 
     /// Loses so many percent of what goes in; 0: nothing.

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,13 +22,14 @@ use crate::handover::kept_by_manager;
 use crate::listener::quota::{QuotaLimits, Quotas};
 use crate::listener::reconcile::Sockets;
 use crate::listener::steer::Shares;
+use crate::runtime::confine::{self, Keep};
 use crate::runtime::{Drain, Phase, Pressure, Progress, Published, files, panics, worker};
 use crate::settings::{AccessLogTarget, Cap, Settings};
 use crate::snapshot::Snapshot;
 use crate::source::{FileSource, ReloadHandle, Trigger};
 use crate::telemetry::event::{DrainBegun, DrainEnded, TakenOver};
 use crate::telemetry::listing::Directory;
-use crate::telemetry::{AccessLog, AccessTarget, Metrics, Telemetry, log};
+use crate::telemetry::{AccessLog, AccessTarget, Metrics, Telemetry, denied, log};
 use crate::tls::TicketKeys;
 use crate::tls::revocation::WANTED;
 
@@ -58,14 +60,19 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let kept = kept_by_manager();
     log::start(&settings.log, log::LogFormat::of_stderr())?;
     let metrics = Metrics::new();
+    // No thread has been started, and of what follows nothing needs a privilege but binding a port.
+    confine::process(Keep::Bind).context("this process cannot be confined")?;
     let target = access_target(&settings.access_log);
-    let access = AccessLog::start(&target, settings.limits.access_log_buffer_bytes_max, &metrics)
-        .with_context(|| format!("cannot write the access log {target}"))?
+    let buffer_bytes_max = settings.limits.access_log_buffer_bytes_max;
+    let access = confine::apart(|| AccessLog::start(&target, buffer_bytes_max, &metrics))
+        .flatten()
+        .map_err(|error| anyhow!("cannot write the access log {target}: {}", denied::in_words(&error)))?
         .with_connections(settings.access_log_connections);
     let telemetry = Telemetry::new(metrics, access);
     panics::watch(Arc::clone(&telemetry), settings.limits.panics_per_minute_max);
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
+        .on_thread_start(confine::thread)
         .build()
         .context("cannot start the control thread")?;
     let outcome =
@@ -126,7 +133,7 @@ async fn control(
     }
     let (senders, threads): (Vec<_>, Vec<_>) =
         running.into_iter().map(|worker| (worker.commands, worker.thread)).unzip();
-    let mut source = FileSource::new(settings.config.clone());
+    let mut source = file_source(settings.config.clone()).context("cannot follow files")?;
     let sockets = Sockets::new(senders, std::mem::take(&mut estate.listeners));
     let told = Rc::clone(&manager);
     let state = Arc::clone(&admin);
@@ -390,6 +397,15 @@ impl Ends {
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
+}
+
+/// Watches files from a thread that has no capability.
+fn file_source(config: Vec<PathBuf>) -> io::Result<FileSource> {
+    let control = runtime::Handle::current();
+    confine::apart(|| {
+        let _timers = control.enter();
+        FileSource::new(config)
+    })
 }
 
 fn quota_limits(settings: &Settings) -> QuotaLimits {

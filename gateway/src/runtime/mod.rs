@@ -3,6 +3,7 @@
 
 pub mod allocator;
 pub mod clock;
+pub mod confine;
 pub mod drain;
 #[cfg(debug_assertions)]
 pub mod fault;

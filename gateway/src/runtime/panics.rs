@@ -53,7 +53,7 @@ impl Drop for Vital {
     clippy::disallowed_methods,
     reason = "the fault may hold any lock, so nothing is waited for: buffered lines of the access log are lost"
 )]
-fn give_up() -> ! {
+pub(super) fn give_up() -> ! {
     process::exit(GAVE_UP)
 }
 

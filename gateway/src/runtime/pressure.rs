@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::allocator;
+use super::confine;
 use super::memory::{Memory, Use};
 use crate::telemetry::Telemetry;
 use crate::telemetry::event::MemoryPressure;
@@ -107,7 +108,10 @@ impl Pressure {
         let watch = Some(Watch { memory, percent_max, telemetry, level });
         let pressure = Arc::new(Self { watch, ..Self::default() });
         let watched = Arc::clone(&pressure);
-        thread::Builder::new().name("yett-memory".into()).spawn(move || watched.keep_looking())?;
+        thread::Builder::new().name("yett-memory".into()).spawn(move || {
+            confine::thread();
+            watched.keep_looking();
+        })?;
         Ok(pressure)
     }
 

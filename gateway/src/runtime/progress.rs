@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::confine;
+
 /// Looks within the time that a worker may be silent.
 const LOOKS: usize = 8;
 
@@ -68,6 +70,7 @@ impl Progress {
         let progress = Arc::clone(self);
         let mut watch = Watch::new(self.pulses.len());
         thread::Builder::new().name("yett-watchdog".into()).spawn(move || {
+            confine::thread();
             loop {
                 pause(stall_timeout / 8);
                 let beats = progress.pulses.iter().map(Pulse::state);

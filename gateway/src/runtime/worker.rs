@@ -9,11 +9,13 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::runtime;
 use tokio::task::LocalSet;
 
+use super::confine;
+
 /// What the names of workers' threads begin with.
 pub const THREAD: &str = "yett-worker-";
 
 /// Starts the worker with this number; `run` makes the future it lives for, on its own thread. The thread ends with
-/// the future; tasks that it left behind are dropped. With a CPU it keeps to that one.
+/// the future; tasks that it left behind are dropped. With a CPU it keeps to that one. It has no capability.
 pub fn spawn<F>(
     index: usize,
     cpu: Option<usize>,
@@ -27,6 +29,7 @@ where
         if let Some(cpu) = cpu {
             keep_to(index, cpu);
         }
+        confine::thread();
         LocalSet::new().block_on(&runtime, run());
         // Whatever still sits in a blocking call (a name lookup) must not hold up the exit.
         runtime.shutdown_background();

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::telemetry::denied;
+
 /// A folder with the status of objects.
 #[derive(Debug)]
 pub struct Folder {
@@ -17,7 +19,7 @@ pub struct Folder {
 
 /// Something of the folder could not be changed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write the status file {}", path.display())]
+#[error("cannot write the status file {}: {}", path.display(), denied::in_words(source))]
 pub struct FolderError {
     path: PathBuf,
     source: io::Error,

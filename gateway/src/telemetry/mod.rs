@@ -8,6 +8,7 @@ use std::sync::Arc;
 pub mod access;
 pub mod certificates;
 pub mod connections;
+pub mod denied;
 pub mod event;
 pub mod labels;
 pub mod listing;

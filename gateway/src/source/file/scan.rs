@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::resources::revocationpolicy::CrlFile;
 use crate::resources::{Code, Place, Problem, Severity};
+use crate::telemetry::denied;
 
 /// Manifests of one look.
 const FILES_MAX: usize = 10_000;
@@ -151,7 +152,7 @@ impl Scan {
     pub(super) fn annotated_file(&mut self, path: &Path) -> &Result<Zeroizing<Vec<u8>>, String> {
         if !self.annotated.contains_key(path) {
             self.watch_entry(path);
-            let content = content(path, FILE_BYTES_MAX).map_err(|error| error.to_string());
+            let content = content(path, FILE_BYTES_MAX).map_err(|error| denied::in_words(&error));
             self.annotated.insert(path.to_owned(), content);
         }
         &self.annotated[path]
@@ -170,7 +171,7 @@ impl Scan {
 
     fn lists_in(&mut self, directory: &Path) -> Result<Vec<CrlFile>, String> {
         self.interest(directory).all = true;
-        let entries = std::fs::read_dir(directory).map_err(|error| error.to_string())?;
+        let entries = std::fs::read_dir(directory).map_err(|error| denied::in_words(&error))?;
         let mut paths = Vec::new();
         for entry in entries {
             let path = entry.map_err(|error| error.to_string())?.path();
@@ -258,7 +259,7 @@ impl Scan {
             }
             // Gone since the directory was listed.
             Err(error) if error.kind() == ErrorKind::NotFound => return,
-            Err(error) => Err(Box::new(problem(Code::Unreadable, path, format!("cannot be read: {error}")))),
+            Err(error) => Err(Box::new(problem(Code::Unreadable, path, unreadable(&error)))),
         };
         self.files.push(Manifest { name: display(path), path: path.to_owned(), text });
     }
@@ -268,7 +269,7 @@ impl Scan {
             // Gone, so its objects go too; a link to nowhere and a path that is not there yet are worth a word.
             self.problems.push(problem(Code::Unreadable, path, format!("is not there: {error}")));
         } else {
-            let problem = problem(Code::Unreadable, path, format!("cannot be read: {error}"));
+            let problem = problem(Code::Unreadable, path, unreadable(error));
             self.files.push(Manifest::unreadable(path, problem));
         }
     }
@@ -320,7 +321,8 @@ impl Manifest {
 
 /// A revocation list.
 fn list(path: &Path) -> Result<CrlFile, String> {
-    let bytes = content(path, LIST_BYTES_MAX).map_err(|error| format!("{}: {error}", display(path)))?;
+    let bytes = content(path, LIST_BYTES_MAX)
+        .map_err(|error| format!("{}: {}", display(path), denied::in_words(&error)))?;
     Ok(CrlFile { name: path.display().to_string(), data: bytes.as_slice().into() })
 }
 
@@ -369,6 +371,10 @@ fn problem(code: Code, path: &Path, message: String) -> Problem {
         message,
         help: None,
     }
+}
+
+fn unreadable(error: &std::io::Error) -> String {
+    format!("cannot be read: {}", denied::in_words(error))
 }
 
 fn display(path: &Path) -> Arc<str> {

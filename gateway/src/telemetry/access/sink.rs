@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::telemetry::denied;
 use crate::telemetry::metrics::Metrics;
 
 /// How long the writer gathers lines before it writes them.
@@ -216,7 +217,8 @@ impl Output {
             Ok(output) => *self = output,
             // The open file still takes lines; losing it too would help nobody.
             Err(error) => {
-                tracing::error!(%error, %target, "cannot open the access log again, writing on to the old file");
+                let error = denied::in_words(&error);
+                tracing::error!(error, %target, "cannot open the access log again, writing on to the old file");
             }
         }
     }
