@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
+use crate::model::datapath::{Attach, DatapathMode};
 use crate::model::deny::DenyMode;
 
 /// The effective settings.
@@ -68,9 +69,21 @@ pub struct Tls {
 }
 
 /// Settings of the way that connections come in.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Datapath {
+    /// Whether programs are loaded into the kernel.
+    pub mode: DatapathMode,
+    /// In which way they are attached to interfaces.
+    pub attach: Attach,
+    /// To which interfaces; empty: to those that hold an address that is listened on.
+    pub interfaces: Vec<String>,
+    /// The directory in a BPF file system where maps and links have their names, so that a crash loses no count, or `off`.
+    pub pins: OrOff<PathBuf>,
+    /// Whether they keep them when the process ends in good order.
+    pub keep: bool,
+    /// Whether packets are counted by connection.
+    pub wire_metrics: bool,
     /// Whether each worker keeps to one CPU, and which connections it is given.
     pub pin: Pin,
     /// Whose connections are not wanted.
@@ -217,6 +230,21 @@ impl Default for Settings {
             tls: Tls::default(),
             datapath: Datapath::default(),
             limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Datapath {
+    fn default() -> Self {
+        Self {
+            mode: DatapathMode::default(),
+            attach: Attach::default(),
+            interfaces: Vec::new(),
+            pins: OrOff::On(PathBuf::from("/sys/fs/bpf/yett")),
+            keep: false,
+            wire_metrics: true,
+            pin: Pin::default(),
+            deny: Deny::default(),
         }
     }
 }

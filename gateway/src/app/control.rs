@@ -1,7 +1,7 @@
 //! The change river: documents → plan and report → snapshot → one pointer swap → followers. All of it on the control
 //! thread; the workers only ever load what is published.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Seek as _;
 use std::net::SocketAddr;
@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::MemfdFlags;
 
 use crate::admin::{AdminState, Readiness, Reloaded};
+use crate::datapath::{Datapath, object};
 use crate::handover::{self, Item, Kind};
 use crate::listener::reconcile::Sockets;
 use crate::model::{Facts, Finding, Plan, Report, Severity};
+use crate::policy::deny::DenyList;
 use crate::resources::{self, Resources};
 use crate::runtime::{Published, unix_now};
 use crate::settings::Settings;
@@ -31,6 +33,7 @@ use crate::translate::translate;
 use super::build::{Builder, gathered, settle};
 use super::estate::TICKETS;
 use super::facts::facts;
+use super::kernel;
 use super::service_manager::ServiceManager;
 use super::upgrade::UpgradeError;
 
@@ -42,25 +45,40 @@ pub(super) struct Control {
     snapshot: Arc<Published<Snapshot>>,
     admin: Arc<AdminState>,
     manager: Rc<ServiceManager>,
+    datapath: Datapath,
     status: Status,
     facts: Facts,
     resources: Resources,
     source_findings: Vec<Finding>,
     report: Report,
     readiness: Readiness,
+    /// What is to be bound, with the front end of each address.
+    frontends: BTreeMap<SocketAddr, String>,
+}
+
+/// What it works by.
+pub(super) struct Means {
+    /// Makes snapshots.
+    pub(super) builder: Builder,
+    /// With a channel to each worker.
+    pub(super) sockets: Sockets,
+    /// Where snapshots are published.
+    pub(super) snapshot: Arc<Published<Snapshot>>,
+    /// Who is told how the process stands.
+    pub(super) manager: Rc<ServiceManager>,
+    /// The programs in the kernel.
+    pub(super) datapath: Datapath,
 }
 
 impl Control {
-    /// Starts with an empty snapshot and nothing bound. `sockets`: with a channel to each worker.
+    /// Starts with an empty snapshot and nothing bound.
     pub(super) fn new(
         settings: &Settings,
         telemetry: Arc<Telemetry>,
-        builder: Builder,
-        sockets: Sockets,
-        snapshot: Arc<Published<Snapshot>>,
         admin: Arc<AdminState>,
-        manager: Rc<ServiceManager>,
+        means: Means,
     ) -> Self {
+        let Means { builder, sockets, snapshot, manager, datapath } = means;
         Self {
             telemetry,
             builder,
@@ -68,12 +86,14 @@ impl Control {
             snapshot,
             admin,
             manager,
+            datapath,
             status: Status::new(settings.status_dir.on().cloned()),
             facts: facts(settings),
             resources: Resources::default(),
             source_findings: Vec::new(),
             report: Report::default(),
             readiness: Readiness::default(),
+            frontends: BTreeMap::new(),
         }
     }
 
@@ -123,6 +143,8 @@ impl Control {
             tracing::error!(%error, "cannot write the status");
         }
         self.manager.speak();
+        self.datapath.speak();
+        self.tell_datapath();
         for (address, sockets) in self.sockets.bound() {
             self.manager.keep(*address, sockets);
         }
@@ -172,14 +194,42 @@ impl Control {
         self.builder.tickets().leave(&mut secret)?;
         secret.rewind()?;
         items.push(Item { kind: Kind::Tickets, name: TICKETS.to_owned(), fd: secret.into() });
+        items.extend(kernel::items(&self.datapath)?);
         let upgrades = self.telemetry.metrics.upgrades();
-        Ok((handover::Facts { process: std::process::id(), upgrades }, items))
+        let object = self.datapath.is_on().then(object::sha256);
+        Ok((handover::Facts { process: std::process::id(), upgrades, object }, items))
     }
 
     /// Leaves every listening socket to a successor but those that it has no use for.
     pub(super) fn leave(&mut self, unwanted: &[String]) {
         let unwanted = unwanted.iter().filter_map(|name| name.parse().ok()).collect();
         self.sockets.leave(&unwanted);
+        self.datapath.leave();
+    }
+
+    /// A second has passed: the programs in the kernel are given a sign of life.
+    pub(super) fn beat(&mut self) {
+        self.datapath.beat(&self.telemetry.metrics);
+    }
+
+    /// The deny list is another one.
+    pub(super) fn deny(&mut self, list: &DenyList) {
+        self.datapath.deny(list);
+    }
+
+    /// The programs in the kernel, for whoever ends them after the last connection.
+    pub(super) fn give_datapath(&mut self) -> Datapath {
+        std::mem::replace(&mut self.datapath, Datapath::off())
+    }
+
+    /// Tells the programs what listens, and shows how they stand.
+    fn tell_datapath(&mut self) {
+        let metrics = &self.telemetry.metrics;
+        self.datapath.follow(self.sockets.bound(), &self.frontends, metrics);
+        let outcomes = self.datapath.outcomes().iter();
+        metrics.datapath.stages(outcomes.map(|one| [one.stage.as_str(), one.result.as_str()]));
+        let attached = self.datapath.attached().map(|link| [&*link.program, &*link.place, &*link.mode]);
+        metrics.datapath.attached(attached);
     }
 
     /// From the first moment of a drain on.
@@ -216,6 +266,8 @@ impl Control {
         self.snapshot.store(built.snapshot);
         held.difference(&addresses).for_each(|address| self.manager.forget(*address));
         failed.extend(self.sockets.commit(prepared, &addresses));
+        self.frontends = wanted.iter().map(|(address, frontend)| (*address, frontend.to_string())).collect();
+        self.tell_datapath();
         self.facts.bound.clear();
         for (address, frontend) in &wanted {
             let outcome = match failed.get(address) {

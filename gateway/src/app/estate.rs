@@ -76,6 +76,11 @@ impl Estate {
         Some(self.items.swap_remove(at).fd)
     }
 
+    /// Every descriptor of a kind that was left; once.
+    pub(super) fn items(&mut self, kind: Kind) -> Vec<Item> {
+        self.items.extract_if(.., |item| item.kind == kind).collect()
+    }
+
     /// The keys of the predecessor's tickets.
     pub(super) fn tickets(&mut self) -> Option<TicketKeys> {
         let mut file = File::from(self.item(Kind::Tickets, TICKETS)?);

@@ -18,6 +18,7 @@ use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::admin::{AdminState, Command, Upgraded};
+use crate::datapath::Datapath;
 use crate::handover::kept_by_manager;
 use crate::listener::quota::{QuotaLimits, Quotas};
 use crate::listener::reconcile::Sockets;
@@ -35,15 +36,18 @@ use crate::tls::revocation::WANTED;
 
 use super::admin_sockets::AdminSockets;
 use super::build::Builder;
-use super::control::Control;
+use super::control::{Control, Means};
 use super::deny::Denials;
 use super::estate::Estate;
+use super::kernel;
 use super::service_manager::ServiceManager;
 use super::upgrade::{self, Heir, UpgradeError, Upgrades};
 use super::workers::{self, Parts};
 
 /// How often the same documents are looked at again: dates pass, and sockets that were taken become free.
 const REFRESH: Duration = Duration::from_secs(60);
+/// How often the programs in the kernel are given a sign of life, and their counts are read.
+const BEAT: Duration = Duration::from_secs(1);
 /// How often binding is tried again while a socket is missing.
 const BIND_RETRY: Duration = Duration::from_secs(2);
 /// How long the access log may take to write what waits when the process ends.
@@ -59,6 +63,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     // Before anything is opened that could take their numbers.
     let kept = kept_by_manager();
     log::start(&settings.log, log::LogFormat::of_stderr())?;
+    let datapath = kernel::load(&settings)?;
     let metrics = Metrics::new();
     // No thread has been started, and of what follows nothing needs a privilege but binding a port.
     confine::process(Keep::Bind).context("this process cannot be confined")?;
@@ -75,8 +80,8 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         .on_thread_start(confine::thread)
         .build()
         .context("cannot start the control thread")?;
-    let outcome =
-        LocalSet::new().block_on(&runtime, control(Arc::new(settings), Arc::clone(&telemetry), kept));
+    let outcome = LocalSet::new()
+        .block_on(&runtime, control(Arc::new(settings), Arc::clone(&telemetry), kept, datapath));
     telemetry.access.close(Instant::now() + ACCESS_LOG_CLOSE);
     runtime.shutdown_background();
     outcome
@@ -87,6 +92,7 @@ async fn control(
     settings: Arc<Settings>,
     telemetry: Arc<Telemetry>,
     kept: Vec<(String, OwnedFd)>,
+    loaded: Option<Datapath>,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
     // Before anything else: a signal that comes early must not kill what has just begun.
@@ -111,6 +117,15 @@ async fn control(
     let pressure = Pressure::watch(percent_max, bytes_max, &telemetry).context("cannot watch memory")?;
     let short = Arc::clone(&pressure);
     tokio::task::spawn_local(async move { short.give_back().await });
+    let datapath = match kernel::take_over(loaded, &settings, &mut estate) {
+        Ok(datapath) => datapath,
+        Err(error) => {
+            if let Some(predecessor) = &estate.predecessor {
+                predecessor.refuse(error.to_string());
+            }
+            return Err(error.into());
+        }
+    };
     let denials = Denials::new(&settings.datapath.deny, Arc::clone(&admin), Arc::clone(&telemetry));
     let cut_off = Arc::new(AtomicUsize::new(0));
     let parts = Parts {
@@ -123,6 +138,7 @@ async fn control(
         quotas,
         shares: Shares::new(count),
         pressure,
+        notes: datapath.handles(),
         denied: denials.published(),
     };
     let (directory, questions) = Directory::new(count);
@@ -135,11 +151,10 @@ async fn control(
         running.into_iter().map(|worker| (worker.commands, worker.thread)).unzip();
     let mut source = file_source(settings.config.clone()).context("cannot follow files")?;
     let sockets = Sockets::new(senders, std::mem::take(&mut estate.listeners));
-    let told = Rc::clone(&manager);
-    let state = Arc::clone(&admin);
-    let mut control =
-        Control::new(&settings, Arc::clone(&telemetry), builder, sockets, snapshots, state, told);
+    let means = Means { builder, sockets, snapshot: snapshots, manager: Rc::clone(&manager), datapath };
+    let mut control = Control::new(&settings, Arc::clone(&telemetry), Arc::clone(&admin), means);
     let refused = begin(&mut control, &mut source, estate, &telemetry, started).await;
+    control.deny(&denials.published().load_full());
     let ending = match &refused {
         Some(_) => Ending::Refused,
         None => {
@@ -248,6 +263,8 @@ async fn follow(
     let mut refresh = interval(REFRESH);
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
     refresh.reset();
+    let mut beat = interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
@@ -258,7 +275,9 @@ async fn follow(
                     let _ = answer.send(control.reload(source));
                 }
                 Some(Command::Deny(change, answer)) => {
-                    let _ = answer.send(denials.change(&change));
+                    let outcome = denials.change(&change);
+                    control.deny(&denials.published().load_full());
+                    let _ = answer.send(outcome);
                 }
                 Some(Command::Drain(answer)) => {
                     let _ = answer.send(());
@@ -285,7 +304,11 @@ async fn follow(
                 Trigger::Changed | Trigger::Polled => control.follow(source),
             },
             wants = WANTED.next() => control.learn(wants),
-            () = denials.expiry() => denials.expire(),
+            () = denials.expiry() => {
+                denials.expire();
+                control.deny(&denials.published().load_full());
+            }
+            _ = beat.tick() => control.beat(),
             () = sleep(BIND_RETRY), if control.has_unfinished() => drop(control.refresh()),
             _ = refresh.tick() => drop(control.refresh()),
         }
@@ -332,6 +355,8 @@ async fn drain_and_end(
     let Drained { drain, delay, timeout } = drained;
     DrainBegun { cause, timeout }.emit(telemetry);
     control.unready();
+    // Its notes are read to the last connection.
+    let mut datapath = control.give_datapath();
     let deadline = async {
         sleep(delay).await;
         control.close();
@@ -349,7 +374,7 @@ async fn drain_and_end(
     });
     tokio::pin!(ended);
     tokio::select! {
-        _ = &mut ended => return,
+        _ = &mut ended => return datapath.end(),
         () = deadline => {}
         _ = ends.next() => {}
     }
@@ -358,6 +383,7 @@ async fn drain_and_end(
         _ = &mut ended => {}
         () = sleep(STOP_TIMEOUT) => tracing::error!("a worker does not end"),
     }
+    datapath.end();
 }
 
 /// How long the process may take to end from the first moment of a drain on.

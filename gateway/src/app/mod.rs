@@ -7,6 +7,7 @@ mod control;
 mod deny;
 mod estate;
 mod facts;
+mod kernel;
 mod lifecycle;
 mod service_manager;
 mod upgrade;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::datapath::Datapath;
+use crate::datapath::Handles;
 use crate::http::roll::{self, Roll};
 use crate::http::{Limits, Pool, Server};
 use crate::listener::accept::Shortage;
@@ -22,7 +22,6 @@ use crate::listener::roster::Roster;
 use crate::listener::serve::{self, Worker};
 use crate::listener::steer::{Shares, Steer};
 use crate::policy::deny::DenyList;
-use crate::runtime::place::places;
 use crate::runtime::{Drained, Phase, Pressure, Progress, Published, Vital, worker};
 use crate::settings::{self, Pin, Settings};
 use crate::snapshot::Snapshot;
@@ -30,6 +29,8 @@ use crate::telemetry::event::LimitHit;
 use crate::telemetry::listing::Question;
 use crate::telemetry::{Limit, Telemetry};
 use crate::upstream;
+
+use super::kernel::cpus;
 
 /// How long connections that are cut off may take to write their records.
 const CUT_OFF_TIMEOUT: Duration = Duration::from_millis(500);
@@ -55,6 +56,8 @@ pub(super) struct Parts {
     pub(super) shares: Arc<Shares>,
     /// Whether memory is short.
     pub(super) pressure: Arc<Pressure>,
+    /// Where the kernel's notes on connections are.
+    pub(super) notes: Handles,
     /// Whose connections are not wanted.
     pub(super) denied: Arc<Published<DenyList>>,
 }
@@ -71,13 +74,14 @@ pub(super) struct Running {
 pub(super) fn start(questions: Vec<mpsc::Receiver<Question>>, parts: &Parts) -> io::Result<Vec<Running>> {
     let count = questions.len();
     let pin = parts.settings.datapath.pin;
-    let places = if pin == Pin::Off { None } else { places(count, &worker::cpus()) };
-    tracing::debug!(count, ?pin, cpus = ?places, "workers");
+    let cpus = cpus(&parts.settings, count);
+    tracing::debug!(count, ?pin, ?cpus, "workers");
     let start = |(index, questions): (usize, mpsc::Receiver<Question>)| {
-        let (parts, cpu) = (parts.clone(), places.as_ref().map(|cpus| cpus[index]));
+        let (parts, cpu) = (parts.clone(), cpus[index]);
         let (commands, received) = mpsc::channel(WORKER_COMMANDS_MAX);
-        let steer = Steer::new(Arc::clone(&parts.shares), index, cpu.filter(|_| pin == Pin::Cpu));
-        let thread = worker::spawn(index, cpu, move || run(index, count, parts, steer, questions, received))?;
+        let wanted = cpu.filter(|_| pin == Pin::Cpu);
+        let thread =
+            worker::spawn(index, cpu, move || run(index, count, parts, wanted, questions, received))?;
         Ok(Running { commands, thread })
     };
     questions.into_iter().enumerate().map(start).collect()
@@ -87,7 +91,7 @@ async fn run(
     index: usize,
     count: usize,
     parts: Parts,
-    steer: Steer,
+    cpu: Option<usize>,
     questions: mpsc::Receiver<Question>,
     commands: mpsc::Receiver<Command>,
 ) {
@@ -101,8 +105,11 @@ async fn run(
         quotas,
         pressure,
         denied,
+        notes,
+        shares,
         ..
     } = parts;
+    let notes = notes.notes(index);
     let limits = &settings.limits;
     let server = Rc::new(Server {
         snapshots,
@@ -132,8 +139,10 @@ async fn run(
     if !stall_timeout.is_zero() {
         tokio::task::spawn_local(async move { running.beat(stall_timeout).await });
     }
-    let steer = Rc::new(steer);
-    let roster = Roster::new(index, Datapath::Off);
+    let steer = Rc::new(Steer::new(shares, index, cpu).telling(notes.clone()));
+    let weighed = Rc::clone(&steer);
+    tokio::task::spawn_local(async move { weighed.keep_weighing().await });
+    let roster = Roster::new(index, notes);
     tokio::task::spawn_local(roster.clone().answer(questions));
     let worker = Rc::new(Worker {
         roster,

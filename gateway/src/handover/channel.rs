@@ -243,7 +243,7 @@ mod tests {
     use crate::handover::{Verdict, Word};
 
     fn facts() -> Facts {
-        Facts { process: 7, upgrades: BTreeMap::from([("ok".to_owned(), 3)]) }
+        Facts { process: 7, upgrades: BTreeMap::from([("ok".to_owned(), 3)]), object: None }
     }
 
     #[tokio::test]

@@ -44,6 +44,10 @@ pub enum Kind {
     Map,
     /// A link that attaches a program of the datapath, its name there.
     Link,
+    /// A program of the datapath, its name there.
+    Program,
+    /// The lock on the names of the datapath, `lock`.
+    Pins,
     /// Of a later version.
     #[serde(other)]
     Unknown,
@@ -68,6 +72,9 @@ pub struct Facts {
     /// Upgrades so far by result, so that the count goes on.
     #[serde(default)]
     pub upgrades: BTreeMap<String, u64>,
+    /// The SHA-256 of the object that the programs in the kernel are of; None: there are none.
+    #[serde(default)]
+    pub object: Option<String>,
 }
 
 /// What a successor says of itself.

@@ -164,7 +164,7 @@ impl AsyncWrite for ClientStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datapath::Datapath;
+    use crate::datapath::Notes;
     use crate::listener::roster::Roster;
     use crate::telemetry::Telemetry;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -178,7 +178,7 @@ mod tests {
                 Socket::of_tests(
                     listener.accept().await.unwrap().0,
                     &Telemetry::in_memory().0,
-                    &Roster::new(0, Datapath::Off),
+                    &Roster::new(0, Notes::default()),
                 ),
                 None,
             )

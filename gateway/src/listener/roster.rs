@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::datapath::socket::tcp_info;
-use crate::datapath::{Datapath, Seen};
+use crate::datapath::{Notes, Seen};
 use crate::telemetry::OpenConnection;
 use crate::telemetry::access::ConnectionId;
 use crate::telemetry::connections::{KernelRecord, TcpInfo};
@@ -24,15 +24,15 @@ pub struct Roster(Rc<Inner>);
 #[derive(Debug)]
 struct Inner {
     worker: usize,
-    datapath: Datapath,
+    notes: Notes,
     /// In the order they came. A descriptor is here for as long as it is open.
     open: RefCell<BTreeMap<ConnectionId, (RawFd, Rc<OpenConnection>)>>,
 }
 
 impl Roster {
-    /// That of the worker with this number; `datapath`: where the kernel's notes come from.
-    pub fn new(worker: usize, datapath: Datapath) -> Self {
-        Self(Rc::new(Inner { worker, datapath, open: RefCell::default() }))
+    /// That of the worker with this number; `notes`: what the kernel noted.
+    pub fn new(worker: usize, notes: Notes) -> Self {
+        Self(Rc::new(Inner { worker, notes, open: RefCell::default() }))
     }
 
     /// The worker's number.
@@ -42,6 +42,7 @@ impl Roster {
 
     /// A connection begins.
     pub(super) fn enter(&self, tcp: &TcpStream, open: &Rc<OpenConnection>) {
+        self.0.notes.accepted(tcp.as_raw_fd());
         self.0.open.borrow_mut().insert(open.id, (tcp.as_raw_fd(), Rc::clone(open)));
     }
 
@@ -86,7 +87,7 @@ impl Roster {
 
     fn figures(&self, socket: RawFd, open: &OpenConnection) -> (Option<TcpInfo>, KernelRecord) {
         let (accepted, first_read) = open.seen();
-        (tcp_info(socket), self.0.datapath.record(socket, Seen { accepted, first_read }))
+        (tcp_info(socket), self.0.notes.record(socket, Seen { accepted, first_read }))
     }
 }
 
@@ -102,7 +103,7 @@ mod tests {
     #[tokio::test]
     async fn open_connections_are_listed_page_by_page() {
         let (telemetry, _) = Telemetry::in_memory();
-        let roster = Roster::new(0, Datapath::Off);
+        let roster = Roster::new(0, Notes::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (mut clients, mut sockets) = (Vec::new(), Vec::new());
         let count = LOOKED_AT_MAX + 10;

@@ -10,10 +10,15 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use socket2::SockRef;
 
+use crate::datapath::Notes;
 use crate::runtime::place::is_over_share;
+
+/// How often a worker that is given nothing looks whether it is near the mean again.
+const WEIGH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What takes the wish back: -1 as the kernel reads it.
 const ANY_CPU: usize = usize::MAX;
@@ -30,6 +35,7 @@ pub struct Steer {
     /// Its CPU, where it wants the connections of that.
     cpu: Option<usize>,
     over: Cell<bool>,
+    notes: Notes,
 }
 
 /// A connection that counts as its worker's until this is dropped.
@@ -49,7 +55,21 @@ impl Shares {
 impl Steer {
     /// For the worker with this number. With a CPU its sockets ask for the connections of that CPU.
     pub fn new(shares: Arc<Shares>, worker: usize, cpu: Option<usize>) -> Self {
-        Self { shares, worker, cpu, over: Cell::new(false) }
+        Self { shares, worker, cpu, over: Cell::new(false), notes: Notes::default() }
+    }
+
+    /// The same, which tells the program that chooses workers when this one has more than its share.
+    pub fn telling(self, notes: Notes) -> Self {
+        Self { notes, ..self }
+    }
+
+    /// Looks from time to time whether the worker has more than its share: one that is given nothing does not come to
+    /// look by itself.
+    pub async fn keep_weighing(&self) {
+        loop {
+            tokio::time::sleep(WEIGH_INTERVAL).await;
+            self.wish();
+        }
     }
 
     /// Counts a connection.
@@ -63,8 +83,11 @@ impl Steer {
         let Some(cpu) = self.cpu else { return ANY_CPU };
         let own = self.shares.0[self.worker].load(Ordering::Relaxed);
         let all = self.shares.0.iter().map(|share| share.load(Ordering::Relaxed)).sum();
-        self.over.set(is_over_share(own, all, self.shares.0.len(), self.over.get()));
-        if self.over.get() { ANY_CPU } else { cpu }
+        let is_over = is_over_share(own, all, self.shares.0.len(), self.over.get());
+        if self.over.replace(is_over) != is_over {
+            self.notes.over_share(is_over);
+        }
+        if is_over { ANY_CPU } else { cpu }
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod backend;
 pub mod crl;
+pub mod datapath;
 pub mod deny;
 pub mod identity;
 pub mod listener;

@@ -14,6 +14,7 @@ use prometheus::{Encoder, Registry, TextEncoder};
 
 mod config;
 mod connection;
+mod datapath;
 mod http;
 mod listener;
 mod revocation;
@@ -21,6 +22,7 @@ mod shelf;
 mod upstream;
 
 pub use self::config::ConfigMetrics;
+pub use self::datapath::{DatapathMetrics, FrontendMetrics};
 pub use self::http::{ActiveRequest, RouteMetrics};
 pub use self::listener::{ActiveConnection, ListenerMetrics};
 pub use self::revocation::{CrlMetrics, RevocationMetrics};
@@ -37,6 +39,8 @@ pub struct Metrics {
     registry: Registry,
     /// Reloads and findings.
     pub config: ConfigMetrics,
+    /// The programs in the kernel.
+    pub datapath: DatapathMetrics,
     /// Revocation checks.
     pub revocation: RevocationMetrics,
     limits: Row,
@@ -51,6 +55,7 @@ pub struct Metrics {
     crls: Family<String, CrlMetrics>,
     configured_crls: Mutex<Vec<Arc<CrlMetrics>>>,
     workers: Family<usize, WorkerMetrics>,
+    frontends: Family<String, FrontendMetrics>,
 }
 
 impl Metrics {
@@ -62,6 +67,7 @@ impl Metrics {
         shelf.info("yett_build_info", "What this binary is; always 1", &build_labels());
         let metrics = Self {
             config: ConfigMetrics::on(&mut shelf),
+            datapath: DatapathMetrics::on(&mut shelf),
             revocation: RevocationMetrics::on(&mut shelf),
             limits: shelf.row(
                 "yett_limit_hits_total",
@@ -94,6 +100,7 @@ impl Metrics {
             crls: Family::default(),
             configured_crls: Mutex::default(),
             workers: Family::default(),
+            frontends: Family::default(),
             registry,
         };
         // What is on this shelf stays for the life of the process.
@@ -145,6 +152,14 @@ impl Metrics {
         self.workers.handle(index, || {
             let mut shelf = Shelf::new(&self.registry, &[("worker", &index.to_string())]);
             (WorkerMetrics::on(&mut shelf), shelf)
+        })
+    }
+
+    /// The handles of a front end as the programs in the kernel counted it.
+    pub fn frontend(&self, name: &str) -> Arc<FrontendMetrics> {
+        self.frontends.handle(name.to_owned(), || {
+            let mut shelf = Shelf::new(&self.registry, &[("frontend", name)]);
+            (FrontendMetrics::on(&mut shelf), shelf)
         })
     }
 

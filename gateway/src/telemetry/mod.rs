@@ -21,7 +21,9 @@ pub use labels::{
     CertificateRole, CheckPhase, CheckResult, ConnectionEnd, ConnectionResult, CrlResult, DenyResult,
     EndpointState, HttpVersion, Limit, PanicPlace, ReloadResult, TlsVersion, UpgradeResult, Verdict,
 };
-pub use metrics::{BackendMetrics, CrlMetrics, ListenerMetrics, Metrics, RouteMetrics, WorkerMetrics};
+pub use metrics::{
+    BackendMetrics, CrlMetrics, FrontendMetrics, ListenerMetrics, Metrics, RouteMetrics, WorkerMetrics,
+};
 
 /// The sinks of the process, shared by all its parts.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::world::*;
-use crate::datapath::Datapath;
+use crate::datapath::Notes;
 use crate::http::{Limits, Wire};
 use crate::listener::linger::ClientStream;
 use crate::listener::roster::Roster;
@@ -91,7 +91,7 @@ fn a_refused_client_in_mid_upload_reads_its_answer() {
             });
             let (stream, _) = listener.accept().await.unwrap();
             let (stream, _) = ClientStream::new(
-                Socket::of_tests(stream, &Telemetry::in_memory().0, &Roster::new(0, Datapath::Off)),
+                Socket::of_tests(stream, &Telemetry::in_memory().0, &Roster::new(0, Notes::default())),
                 None,
             );
             world.serve(stream, Wire::Http1, Some(None), Credential::None);

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use gateway_common::value::Counters;
+
 use super::*;
 use crate::model::{Finding, Reason, Report, Severity};
 use crate::telemetry::certificates::Certificate;
@@ -33,6 +35,9 @@ fn exercised() -> Arc<Metrics> {
     crl.loaded(CrlResult::Ok);
     crl.load_took(Duration::from_millis(1));
     worker.connection(true);
+    metrics.frontend("ns/gw:443").counted(&Counters::default(), &Counters { syns: 1, ..Counters::default() });
+    metrics.datapath.stages([["load", "ok"]]);
+    metrics.datapath.attached([["ingress_tc", "eth0", "tcx"]]);
     metrics.revocation.checked(CheckResult::Good, CheckPhase::Live);
     metrics.upgraded(UpgradeResult::Failed);
     metrics.config.reloaded(ReloadResult::Ok, 1, 1_700_000_000);
@@ -92,6 +97,25 @@ fn every_name_is_there_and_follows_the_conventions() {
         own,
         [
             "yett_access_log_dropped_total",
+            "yett_bpf_allowed_total",
+            "yett_bpf_chosen_total",
+            "yett_bpf_connections_total",
+            "yett_bpf_connections_unaccepted_total",
+            "yett_bpf_connections_unmatched_total",
+            "yett_bpf_drops_total",
+            "yett_bpf_events_lost_total",
+            "yett_bpf_fragments_total",
+            "yett_bpf_migrated_total",
+            "yett_bpf_observed_total",
+            "yett_bpf_packets_total",
+            "yett_bpf_programs_attached",
+            "yett_bpf_stage",
+            "yett_bpf_syn_retries_total",
+            "yett_bpf_syn_slots_overwritten_total",
+            "yett_bpf_syns_total",
+            "yett_bpf_unreadable_total",
+            "yett_bpf_wire_bytes_total",
+            "yett_bpf_wire_packets_total",
             "yett_build_info",
             "yett_certificate_not_after_timestamp_seconds",
             "yett_config_findings",
