@@ -21,9 +21,9 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Frame, Incoming};
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -70,6 +70,7 @@ struct Shared {
     requests: Mutex<Vec<Recorded>>,
     /// Places of `requests` that are free again; `None`: everything is kept.
     forgotten: Option<Mutex<Vec<usize>>>,
+    is_http2: bool,
     connections: AtomicU64,
     released: watch::Sender<bool>,
 }
@@ -131,7 +132,19 @@ impl Backend {
         Self::with(name, address, None)
     }
 
+    /// The same, speaking HTTP/2 with prior knowledge.
+    ///
+    /// # Panics
+    /// When the address is taken.
+    pub fn http2_at(name: &str, address: SocketAddr) -> Self {
+        Self::made(name, address, None, true)
+    }
+
     fn with(name: &str, address: SocketAddr, forgotten: Option<Mutex<Vec<usize>>>) -> Self {
+        Self::made(name, address, forgotten, false)
+    }
+
+    fn made(name: &str, address: SocketAddr, forgotten: Option<Mutex<Vec<usize>>>, is_http2: bool) -> Self {
         let listener = TcpListener::bind(address).expect("loopback has a free port");
         listener.set_nonblocking(true).expect("a socket can be made non-blocking");
         let address = listener.local_addr().expect("a bound socket has an address");
@@ -139,6 +152,7 @@ impl Backend {
             name: name.to_owned(),
             requests: Mutex::default(),
             forgotten,
+            is_http2,
             connections: AtomicU64::new(0),
             released: watch::Sender::new(false),
         });
@@ -222,8 +236,13 @@ fn serve(listener: TcpListener, shared: Arc<Shared>, stopped: oneshot::Receiver<
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
                     let service = service_fn(|request| answer(Arc::clone(&shared), number, request));
+                    let io = TokioIo::new(stream);
                     // A client that goes away is no fault of the backend.
-                    http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
+                    if shared.is_http2 {
+                        http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await.ok();
+                    } else {
+                        http1::Builder::new().serve_connection(io, service).await.ok();
+                    }
                 });
             }
         };

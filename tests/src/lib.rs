@@ -20,6 +20,7 @@ pub mod go;
 pub mod load;
 pub mod manifests;
 pub mod metrics;
+pub mod names;
 pub mod netns;
 pub mod node;
 pub mod pki;

@@ -29,6 +29,7 @@ pub struct Start {
     variables: Vec<(String, String)>,
     processes: Option<PathBuf>,
     program: Option<PathBuf>,
+    resolv_conf: Option<PathBuf>,
 }
 
 /// A running gateway; it is killed when dropped.
@@ -78,6 +79,13 @@ impl Start {
         self
     }
 
+    /// With this file as its `/etc/resolv.conf`.
+    #[must_use]
+    pub fn resolving(mut self, resolv_conf: &Path) -> Self {
+        self.resolv_conf = Some(resolv_conf.to_owned());
+        self
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// # Panics
@@ -95,13 +103,20 @@ impl Start {
     pub fn spawn(self) -> Node {
         let work = TempDir::with_prefix("yett-node-").expect("a folder can be made");
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()));
-        let mut command = match &self.processes {
-            None => binary::command_by(self.program.as_deref()),
-            Some(processes) => {
+        let mut command = match (&self.processes, &self.resolv_conf) {
+            (None, None) => binary::command_by(self.program.as_deref()),
+            (Some(processes), _) => {
                 // A process joins before it becomes the gateway, so that all of its memory counts.
                 let mut shell = Command::new("sh");
                 shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(processes).arg(binary::yett());
                 shell
+            }
+            (None, Some(resolv_conf)) => {
+                // None of these starts a process of its own, so that its number is the gateway's.
+                let mut alone = Command::new("unshare");
+                let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+                alone.args(["--mount", "sh", "-c", script]).arg(resolv_conf).arg(binary::yett());
+                alone
             }
         };
         command.args(["run", "--address", "127.0.0.1", "--config"]).arg(self.config);
@@ -145,6 +160,7 @@ impl Node {
             variables: Vec::new(),
             processes: None,
             program: None,
+            resolv_conf: None,
         }
     }
 

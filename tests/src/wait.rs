@@ -17,6 +17,12 @@ fn pause() {
     thread::sleep(PAUSE);
 }
 
+/// Lets time pass, where a server of a test is to be slow.
+#[allow(clippy::disallowed_methods, reason = "slowness is what is asked for")]
+pub(crate) fn pass(time: Duration) {
+    thread::sleep(time);
+}
+
 /// Polls `probe` until it returns something.
 ///
 /// # Panics

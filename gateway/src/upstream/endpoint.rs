@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::connect::connect;
+use super::connect::{Host, connect};
 use super::error::UpstreamError;
 use super::h1::Connection;
 use super::pool::Limits;
@@ -36,6 +37,7 @@ pub(super) struct EndpointPool<B> {
     pub(super) endpoint: Endpoint,
     pub(super) label: Arc<str>,
     pub(super) metrics: Arc<BackendMetrics>,
+    host: Host,
     limits: Limits,
     pressure: Arc<Pressure>,
     /// Requests in progress, for the choice of the less busy endpoint.
@@ -46,7 +48,12 @@ pub(super) struct EndpointPool<B> {
     /// Oldest first; taken from the end, so that what is not needed grows old.
     idle: RefCell<Vec<Idle>>,
     /// Held across connecting, so that a burst makes one connection.
-    shared: Mutex<Option<http2::SendRequest<B>>>,
+    shared: Mutex<Option<Shared<B>>>,
+}
+
+struct Shared<B> {
+    sender: http2::SendRequest<B>,
+    peer: Option<IpAddr>,
 }
 
 struct Idle {
@@ -99,6 +106,7 @@ impl<B> EndpointPool<B> {
         pressure: Arc<Pressure>,
     ) -> Self {
         Self {
+            host: Host::of(&endpoint, &metrics),
             endpoint,
             label,
             metrics,
@@ -138,15 +146,37 @@ impl<B> EndpointPool<B> {
     /// Keeps a connection whose answer has been read to its end.
     pub(super) fn give_back(&self, connection: Connection) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.limits.idle_per_endpoint_max {
+        if idle.len() < self.limits.idle_per_endpoint_max && self.leads_to(connection.peer()) {
             idle.push(Idle { connection, since: Instant::now() });
         }
     }
 
-    /// Closes what has been idle for too long, and what the backend has closed.
+    /// Closes what has been idle for too long, what the backend has closed, and what leads to an address that its name
+    /// no longer has.
     pub(super) fn sweep(&self) {
         let limit = self.limits.idle_timeout;
-        self.idle.borrow_mut().retain(|idle| idle.since.elapsed() < limit && idle.connection.is_idle());
+        self.idle.borrow_mut().retain(|idle| {
+            let connection = &idle.connection;
+            idle.since.elapsed() < limit && connection.is_idle() && self.leads_to(connection.peer())
+        });
+        // Where it is locked, somebody is connecting just now.
+        if let Ok(mut shared) = self.shared.try_lock() {
+            shared.take_if(|shared| !self.leads_to(shared.peer));
+        }
+        // A connection that is never idle for long would keep a name from being looked up.
+        if self.open.get() > 0
+            && let Host::Name(name) = &self.host
+        {
+            name.renew();
+        }
+    }
+
+    /// Whether a connection to this address is still one to the endpoint.
+    fn leads_to(&self, peer: Option<IpAddr>) -> bool {
+        match (&self.host, peer) {
+            (Host::Name(name), Some(peer)) => name.has(peer),
+            _ => true,
+        }
     }
 }
 
@@ -162,11 +192,12 @@ impl<B: RequestBody> EndpointPool<B> {
     pub(super) async fn shared_http2(&self, stale: bool) -> Result<http2::SendRequest<B>, UpstreamError> {
         let _connecting = self.connecting()?;
         let mut shared = self.shared.lock().await;
-        if let Some(sender) = shared.as_ref().filter(|sender| !stale && !sender.is_closed()) {
-            return Ok(sender.clone());
+        if let Some(shared) = shared.as_ref().filter(|shared| !stale && !shared.sender.is_closed()) {
+            return Ok(shared.sender.clone());
         }
         *shared = None;
         let (stream, open) = self.connect().await?;
+        let peer = stream.peer_addr().ok().map(|address| address.ip());
         // What the backend sends ahead comes whether or not anybody asks for it.
         let stream = Paced::new(stream, Arc::clone(&self.pressure));
         let (sender, connection) = http2::Builder::new(Local)
@@ -180,7 +211,7 @@ impl<B: RequestBody> EndpointPool<B> {
             .await
             .map_err(|error| self.not_begun(error))?;
         self.drive(connection, open);
-        *shared = Some(sender.clone());
+        *shared = Some(Shared { sender: sender.clone(), peer });
         Ok(sender)
     }
 
@@ -198,7 +229,7 @@ impl<B: RequestBody> EndpointPool<B> {
             return Err(UpstreamError::ConnectionsMax { endpoint: Arc::clone(&self.label), connections_max });
         }
         let open = Counted::in_place(&self.open);
-        let stream = connect(&self.endpoint, &self.label, self.limits.connect_timeout).await?;
+        let stream = connect(&self.host, &self.label, self.limits.connect_timeout).await?;
         Ok((stream, open))
     }
 

@@ -35,7 +35,15 @@ pub enum UpstreamError {
         /// The limit.
         connects_max: usize,
     },
-    /// The name, the connection or the protocol's beginning failed.
+    /// The endpoint's name leads nowhere, and never did as far as is remembered.
+    #[error("{endpoint} does not resolve: {why}")]
+    Unresolved {
+        /// The endpoint.
+        endpoint: Arc<str>,
+        /// What the resolver said.
+        why: Arc<str>,
+    },
+    /// The connection or the protocol's beginning failed.
     #[error("connecting to {endpoint}: {cause}")]
     Connect {
         /// The endpoint.
@@ -76,7 +84,7 @@ impl UpstreamError {
     /// The reason that the client is told.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::NoEndpoints => Reason::NoEndpoints,
+            Self::NoEndpoints | Self::Unresolved { .. } => Reason::NoEndpoints,
             Self::ConnectionsMax { .. } | Self::ConnectsMax { .. } => Reason::Overloaded,
             Self::Connect { .. } => Reason::UpstreamConnectFailed,
             Self::ConnectTimeout { .. } => Reason::UpstreamConnectTimeout,

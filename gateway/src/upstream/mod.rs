@@ -16,6 +16,7 @@ mod connect;
 mod endpoint;
 pub mod error;
 pub mod h1;
+mod names;
 pub mod pick;
 pub mod pool;
 pub mod switched;

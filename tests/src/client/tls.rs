@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ClientSessionMemoryCache, ResolvesClientCert, Resumption, Tls12Resumption};
+use rustls::client::{
+    ClientSessionMemoryCache, ResolvesClientCert, Resumption, Tls12Resumption, WebPkiServerVerifier,
+};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    AlertDescription, ClientConfig, DigitallySignedStruct, HandshakeKind, ProtocolVersion, SignatureScheme,
-    SupportedProtocolVersion,
+    AlertDescription, ClientConfig, DigitallySignedStruct, HandshakeKind, ProtocolVersion, RootCertStore,
+    SignatureScheme, SupportedProtocolVersion,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -21,7 +23,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{Http, block_on};
-use crate::Identity;
+use crate::{Ca, Identity};
 
 /// How long the server may take to close what is read to its end.
 const READ_LIMIT: Duration = Duration::from_secs(20);
@@ -103,6 +105,22 @@ impl Tls {
         let key = aws_lc_rs::sign::any_supported_type(&identity.key()).expect("the key can sign");
         let certified = CertifiedKey::new(identity.chain().to_vec(), key);
         self.config.client_auth_cert_resolver = Arc::new(Always(Arc::new(certified)));
+        self
+    }
+
+    /// Taking only servers that one of these authorities speaks for, as any client should.
+    ///
+    /// # Panics
+    /// When an authority is unusable.
+    #[must_use]
+    pub fn trusting(mut self, authorities: &[&Ca]) -> Self {
+        let mut roots = RootCertStore::empty();
+        for authority in authorities {
+            roots.add(authority.der().clone()).expect("an authority is an anchor");
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        self.config.dangerous().set_certificate_verifier(verifier.expect("there are anchors"));
         self
     }
 

@@ -3,8 +3,10 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
+use gateway_tests::manifests::{gateway, http, route, to};
 use gateway_tests::scene::Stage;
-use gateway_tests::{Backend, Raw, Scene, Wire};
+use gateway_tests::{Backend, Bystander, Node, Raw, Scene, Site, Wire, wait};
+use serde_json::json;
 
 /// The usual scene, and a listener in clear, before these endpoints.
 fn scene(endpoints: &[SocketAddr], settings: &str) -> Scene {
@@ -211,4 +213,52 @@ fn large_heads_pass_and_larger_ones_do_not() {
             }
         }
     }
+}
+
+/// Another gateway is the backend: a process that can be stopped, and whose kernel goes on taking connections.
+#[test]
+fn a_backend_process_that_is_stopped_is_504_in_time_and_costs_nobody_else() {
+    let (far, behind) = (Backend::named("far"), Site::new());
+    behind.service("far", &[far.address()]);
+    behind.apply(gateway("gw", &[http("clear", 80)]));
+    behind.apply(route("all", "gw", &to("far")));
+    let behind = Node::on(&behind).ready();
+    let stage = Stage::new();
+    stage.site.service("behind", &[behind.http()]);
+    let rules = json!([
+        {
+            "matches": [{"path": {"type": "PathPrefix", "value": "/far"}}],
+            "backendRefs": [{"name": "behind", "port": 80}], "timeouts": {"request": "1s"},
+        },
+        {"backendRefs": [{"name": "echo", "port": 80}]},
+    ]);
+    stage.site.apply(route("all", "gw", &rules));
+    let scene = stage.start();
+    let tls = scene.tls(&scene.alice);
+    let bystander = Bystander::beside(&tls, scene.node.https());
+    let kept = ["http/1.1", "h2"].map(|alpn| tls.clone().alpn(&[alpn]).open(scene.node.https()));
+    assert!(kept.iter().all(|client| client.get("/far").status == 200));
+    behind.signal("STOP");
+    for client in &kept {
+        for upload in [None, Some(vec![b'u'; 2 << 20])] {
+            let begun = Instant::now();
+            let answer = match upload {
+                None => client.get("/far/late"),
+                Some(body) => client.post("/far/late", &[], body),
+            };
+            let took = begun.elapsed();
+            assert_eq!((answer.status.as_u16(), answer.reason()), (504, "upstream_timeout"), "{answer:?}");
+            assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(5), "{took:?}");
+        }
+    }
+    bystander.goes_on();
+    // One is the bystander's: those that had no answer are not used again.
+    let open = || scene.node.metrics().sum("yett_upstream_connections_active", &[]);
+    wait::soon("connections without an answer to be closed", || open() <= 1.0);
+    behind.signal("CONT");
+    for client in ["http/1.1", "h2"].map(|alpn| tls.clone().alpn(&[alpn]).open(scene.node.https())) {
+        wait::soon("service", || client.get("/far").status == 200);
+    }
+    let (served, slowest) = bystander.finish();
+    eprintln!("{served} requests beside it, the slowest in {slowest:?}");
 }

@@ -1,9 +1,9 @@
 //! Every answer of the gateway's own says why, in the header, the body, the log and the metrics.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use gateway_tests::manifests::route;
+use gateway_tests::ports::Full;
 use gateway_tests::scene::Stage;
 use gateway_tests::{Backend, Scene};
 use serde_json::{Value, json};
@@ -75,31 +75,10 @@ fn a_backend_that_does_not_answer_is_504() {
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
-/// An address that takes no connections and refuses none: its queue is full.
-struct Full {
-    address: SocketAddr,
-    _listener: socket2::Socket,
-    _waiting: Vec<TcpStream>,
-}
-
-impl Full {
-    fn new() -> Self {
-        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-        listener.listen(0).unwrap();
-        let address = listener.local_addr().unwrap().as_socket().unwrap();
-        let mut waiting = Vec::new();
-        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
-            waiting.push(stream);
-        }
-        Self { address, _listener: listener, _waiting: waiting }
-    }
-}
-
 #[test]
 fn a_backend_that_cannot_be_connected_is_504() {
     let (stage, full) = (Stage::new(), Full::new());
-    stage.site.service("full", &[full.address]);
+    stage.site.service("full", &[full.address()]);
     stage.site.apply(route("all", "gw", &json!([rule("/", "full")])));
     let scene = stage.start_with(|start| start.settings("[limits]\nconnect_timeout = \"500ms\"\n"));
     answered(&scene, "/", 504, "upstream_connect_timeout");

@@ -23,6 +23,7 @@ mod handshake_refusals;
 mod headers;
 mod identities;
 mod limits;
+mod names;
 mod network;
 mod observe;
 mod open_connections;

@@ -3,7 +3,9 @@
 use gateway_tests::client::Ended;
 use gateway_tests::manifests::{gateway, http, https, policy, route, to};
 use gateway_tests::scene::Stage;
-use gateway_tests::{Backend, Ca, Node, Scene, Site, Tls, wait};
+use gateway_tests::soak::load::{Kind, Load, SOCKET_PATH};
+use gateway_tests::{Backend, Ca, Identity, Node, Raw, Scene, Site, Tls, wait, websocket};
+use serde_json::json;
 
 /// A TLS listener that asks for no certificate, and the CA that will be asked for.
 struct Open {
@@ -112,4 +114,59 @@ fn replaced_anchors_turn_the_old_clients_away_and_let_the_new_ones_in() {
         "{answer:?}"
     );
     assert_eq!(new.get("/").status, 200, "its CA never left");
+}
+
+/// The server's certificate and the clients' authority are both replaced, as one does it: what comes is trusted before
+/// what goes is taken away. Clients that know of both lose nothing; those that were left behind are told.
+#[test]
+fn a_certificate_and_an_authority_that_are_replaced_under_load_cost_only_those_left_behind() {
+    let mut old = Ca::root("clients");
+    let authorities = [Ca::root("servers"), Ca::root("servers")];
+    let stage = Stage::of(Ca::root("clients"), None);
+    let sockets = Raw::start(|wire, _| websocket::serve(wire));
+    stage.site.service("sockets", &[sockets.address()]);
+    let rules = json!([
+        {"matches": [{"path": {"type": "PathPrefix", "value": SOCKET_PATH}}], "backendRefs": [{"name": "sockets", "port": 80}]},
+        {"backendRefs": [{"name": "echo", "port": 80}]},
+    ]);
+    stage.site.apply(route("all", "gw", &rules));
+    stage.site.tls_secret("server", &authorities[1].server(&["gw.test"]));
+    stage.site.bundle("ca.bundle", &old.pem(), None);
+    let scene = stage.start();
+    let secure = scene.node.https();
+    let as_client = |identity: &Identity| scene.tls(identity).trusting(&[&authorities[0], &authorities[1]]);
+    for round in 0..3 {
+        // The same name, another key.
+        let new = Ca::root("clients");
+        let left_behind = as_client(&old.client("left behind"));
+        scene.node.settle(|| scene.site.bundle("ca.bundle", &(old.pem() + &new.pem()), None));
+        let load = Load::default();
+        load.during(&Kind::ALL, secure, &as_client(&new.client("both")), || {
+            let open = ["http/1.1", "h2"].map(|alpn| left_behind.clone().alpn(&[alpn]).open(secure));
+            assert!(open.iter().all(|connection| connection.get("/before").status == 200), "round {round}");
+            let fresh = authorities[round % 2].server(&["gw.test"]);
+            let shown = || left_behind.connect(secure).unwrap().server_certificate();
+            let before = shown();
+            scene.node.settle(|| scene.site.tls_secret("server", &fresh));
+            assert_ne!(before, shown(), "round {round}");
+            assert_eq!(shown().as_ref(), Some(fresh.leaf()), "round {round}");
+            scene.node.settle(|| scene.site.bundle("ca.bundle", &new.pem(), None));
+            for connection in &open {
+                let answer = connection.get("/after");
+                let told = (answer.status.as_u16(), answer.reason());
+                assert_eq!(told, (400, "client_certificate_untrusted"), "round {round}: {answer:?}");
+            }
+            let ended = left_behind.try_get(secure);
+            assert!(matches!(ended, Ended::Alert(48 | 51)), "round {round}: {ended:?}");
+            assert!(!scene.backend.any(|request| request.target == "/after"), "it reached the backend");
+            let answered = || Kind::ALL.map(|kind| load.answered(kind));
+            let so_far = answered();
+            wait::soon("every client to go on", || {
+                let more = |(now, before): (&u64, &u64)| now > before;
+                !load.failures().is_empty() || answered().iter().zip(&so_far).all(more)
+            });
+        });
+        assert!(load.failures().is_empty(), "round {round}: {:?}", load.failures());
+        old = new;
+    }
 }

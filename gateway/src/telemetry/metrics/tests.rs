@@ -157,6 +157,7 @@ fn every_name_is_there_and_follows_the_conventions() {
             "yett_upstream_connect_failures_total",
             "yett_upstream_connections_active",
             "yett_upstream_endpoints",
+            "yett_upstream_lookups_total",
             "yett_upstream_request_duration_seconds",
             "yett_upstream_requests_total",
             "yett_upstream_retries_total",

@@ -11,12 +11,15 @@ use super::shelf::{Buckets, Grid, Row, Shelf, whole};
 use crate::telemetry::labels::{COMMON_CODES, EndpointState, code_index};
 
 /// Why no connection to an endpoint was made.
-const CONNECT_FAILURES: [Reason; 4] = [
+const CONNECT_FAILURES: [Reason; 5] = [
     Reason::UpstreamConnectFailed,
     Reason::UpstreamConnectTimeout,
     Reason::UpstreamProtocol,
     Reason::Overloaded,
+    Reason::NoEndpoints,
 ];
+/// What came of looking a name up.
+const LOOKUPS: [&str; 2] = ["ok", "failed"];
 
 /// A backend.
 pub struct BackendMetrics {
@@ -25,6 +28,7 @@ pub struct BackendMetrics {
     duration: Histogram,
     connections_active: IntGauge,
     connect_failures: Row,
+    lookups: Row,
     endpoints: Box<[IntGauge]>,
     retries: IntCounter,
 }
@@ -52,6 +56,12 @@ impl BackendMetrics {
                 "Connections to a backend that could not be made, by reason",
                 "reason",
                 CONNECT_FAILURES.iter().map(|reason| reason.as_str()),
+            ),
+            lookups: shelf.row(
+                "yett_upstream_lookups_total",
+                "Lookups of the names of a backend's endpoints, by result",
+                "result",
+                LOOKUPS,
             ),
             endpoints: EndpointState::ALL
                 .iter()
@@ -88,6 +98,11 @@ impl BackendMetrics {
     pub fn connect_failed(&self, reason: Reason) {
         let index = CONNECT_FAILURES.iter().position(|other| *other == reason).unwrap_or(0);
         self.connect_failures.at(index).inc();
+    }
+
+    /// Counts a lookup of an endpoint's name.
+    pub fn looked_up(&self, found: bool) {
+        self.lookups.at(usize::from(!found)).inc();
     }
 
     /// Counts a request that is sent again.

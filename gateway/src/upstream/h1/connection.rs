@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -19,6 +20,8 @@ const READ_BYTES_MAX: usize = 256 * 1024;
 /// A connection that serves one request at a time. It closes when dropped.
 pub struct Connection {
     stream: TcpStream,
+    /// The backend's address.
+    peer: Option<IpAddr>,
     /// Empty between two requests.
     pub(super) buffer: BytesMut,
     room: usize,
@@ -29,7 +32,14 @@ pub struct Connection {
 impl Connection {
     /// A new connection; `open` is dropped with it.
     pub fn new(stream: TcpStream, open: impl std::any::Any) -> Self {
-        Self { stream, buffer: BytesMut::new(), room: READ_BYTES_MIN, open: Box::new(open) }
+        // One that has been reset meanwhile has none.
+        let peer = stream.peer_addr().ok().map(|address| address.ip());
+        Self { stream, peer, buffer: BytesMut::new(), room: READ_BYTES_MIN, open: Box::new(open) }
+    }
+
+    /// Where the backend is.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
     }
 
     /// Whether the backend has neither closed the connection nor sent what nobody asked for, as far as the last look at
