@@ -56,7 +56,7 @@ enum Command {
     /// The program is read anew from the path that the gateway was started by, so a newer version that lies there takes
     /// over. It gets the listening sockets; connections are neither refused nor reset. If it cannot serve, the old
     /// process serves on and this command fails. SIGUSR2 does the same.
-    Upgrade(control::Arguments),
+    Upgrade(control::UpgradeArguments),
     /// Print the effective settings with the origin of each value
     Settings(settings::Arguments),
     /// Print a completion script for a shell

@@ -142,6 +142,9 @@ impl Datapath {
         }
         match On::inherit(config, left) {
             Ok(on) => {
+                // Somebody with the privileges may have put others in their place.
+                let replaced = on.pins.as_ref().and_then(Pins::object);
+                let its_object = replaced.as_deref().or(its_object);
                 let own = object::sha256();
                 let words = match its_object {
                     Some(its) if its != own => format!(
@@ -258,7 +261,12 @@ impl Datapath {
         }
         left.push((Left::Program, program::PICK.to_owned(), on.pick.try_clone()?));
         if let Some(pins) = &on.pins {
-            left.push((Left::Pins, LOCK.to_owned(), pins.lock().try_clone_to_owned()?));
+            left.extend(
+                pins.lock()
+                    .map(|lock| lock.try_clone_to_owned())
+                    .transpose()?
+                    .map(|lock| (Left::Pins, LOCK.to_owned(), lock)),
+            );
         }
         Ok(left)
     }
@@ -300,6 +308,49 @@ pub fn clean(pins: Option<&std::path::Path>, interfaces: &[String]) -> Result<Ve
     let filters = interfaces.iter().filter(|name| attach::remove_filter(name));
     gone.extend(filters.map(|name| format!("the filter of {name}")));
     Ok(gone)
+}
+
+/// What became of the programs of a process that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    /// None have names there.
+    Nothing,
+    /// They are those of this binary already.
+    Same,
+    /// So many links have the programs of this binary now, and its successor takes the rest.
+    Links(usize),
+}
+
+/// Puts this binary's programs in the place of those that another version has attached, each in one step; the maps stay.
+/// To be followed by an upgrade, whose successor takes over from there. Asks for the privileges of [`Datapath::start`].
+///
+/// # Errors
+/// They cannot be loaded, or the maps are not those that they use: then a restart is needed, and nothing has changed.
+pub fn replace(pins: &std::path::Path) -> Result<Replaced, StageError> {
+    let pins = Pins::of_another(pins);
+    let own = object::sha256();
+    match pins.object() {
+        None => return Ok(Replaced::Nothing),
+        Some(former) if former == own => return Ok(Replaced::Same),
+        Some(_) => {}
+    }
+    let shape = Shape { stride: pins.stride()?, seed: seed()? };
+    if let Some(why) = pins.unfit(&definitions(shape)?) {
+        return Err(StageError::new(Stage::Pins, format!("{why}: a restart is needed")));
+    }
+    let (_, programs) = load(shape, Some(&pins))?;
+    let mut count = 0;
+    for link in pins.links() {
+        let failed = |error| StageError::system(Stage::Attach, &link.name, &error);
+        sys::link_update(link.fd.as_fd(), programs.fd(&link.name.program).map_err(failed)?)
+            .map_err(failed)?;
+        count += 1;
+    }
+    programs
+        .fd(program::PICK)
+        .and_then(|pick| pins.keep_program(program::PICK, pick, &own))
+        .map_err(|error| StageError::system(Stage::Pins, program::PICK, &error))?;
+    Ok(Replaced::Links(count))
 }
 
 impl On {
@@ -350,6 +401,10 @@ impl On {
             .fd(program::PICK)
             .and_then(|fd| fd.try_clone_to_owned())
             .map_err(|error| StageError::system(Stage::Load, program::PICK, &error))?;
+        if let Some(pins) = &pins {
+            pins.keep_program(program::PICK, pick.as_fd(), &object::sha256())
+                .map_err(|error| StageError::system(Stage::Pins, program::PICK, &error))?;
+        }
         let maps = Arc::new(maps);
         let tables = Tables::open(&maps, config)?;
         let words = "programs are in the kernel".to_owned();
@@ -369,7 +424,8 @@ impl On {
             }
         }
         let missing = || StageError::new(Stage::Load, "the predecessor has left no programs");
-        let pick = pick.ok_or_else(missing)?;
+        let newer = pins.as_ref().and_then(|pins| pins.program(program::PICK));
+        let pick = newer.or(pick).ok_or_else(missing)?;
         if let Some(name) = map::ALL.iter().find(|name| !maps.0.contains_key(**name)) {
             return Err(StageError::new(Stage::Load, format!("the predecessor has left no map {name}")));
         }

@@ -6,6 +6,8 @@
 //!   v1/            the layout's version; another version's is taken off
 //!     maps/NAME
 //!     links/PROGRAM:MODE:PLACE
+//!     programs/NAME
+//!     object-SHA256    of the object that the programs are of
 //! ```
 //!
 //! What is pinned is believed only where it is exactly what this binary would make.
@@ -18,7 +20,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use aya::maps::MapData;
-use gateway_common::object::LAYOUT;
+use gateway_common::object::{FRONTENDS_MAX, LAYOUT, map};
 use rustix::fs::{FlockOperation, flock, statfs};
 
 use super::load::{Definition, Link, LinkName};
@@ -28,12 +30,15 @@ use super::sys;
 /// `BPF_FS_MAGIC` of linux/magic.h.
 const BPF_FS: u32 = 0xcafe_4a11;
 
+/// What the directory is called whose name says which object the programs are of.
+const OBJECT_PREFIX: &str = "object-";
+
 /// The names of one daemon.
 #[derive(Debug)]
 pub(super) struct Pins {
     root: PathBuf,
     /// The directory, open and locked. Whoever holds it too (a successor) shares the lock.
-    lock: OwnedFd,
+    lock: Option<OwnedFd>,
 }
 
 impl Pins {
@@ -54,7 +59,7 @@ impl Pins {
             return Err(no_bpf_fs(root));
         }
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { root: root.to_owned(), lock: lock.into() }),
+            Ok(()) => Ok(Self { root: root.to_owned(), lock: Some(lock.into()) }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(StageError::new(
                 Stage::Pins,
                 format!("{} is another process's; datapath.pins names another place", root.display()),
@@ -65,12 +70,41 @@ impl Pins {
 
     /// Those of a predecessor, with the lock that it has left.
     pub(super) fn inherited(root: &Path, lock: OwnedFd) -> Self {
-        Self { root: root.to_owned(), lock }
+        Self { root: root.to_owned(), lock: Some(lock) }
+    }
+
+    /// Those of a process that runs, beside it.
+    pub(super) fn of_another(root: &Path) -> Self {
+        Self { root: root.to_owned(), lock: None }
     }
 
     /// The lock, to be left to a successor.
-    pub(super) fn lock(&self) -> BorrowedFd<'_> {
-        self.lock.as_fd()
+    pub(super) fn lock(&self) -> Option<BorrowedFd<'_>> {
+        self.lock.as_ref().map(OwnedFd::as_fd)
+    }
+
+    /// The SHA-256 of the object that the programs are of, in hexadecimal.
+    pub(super) fn object(&self) -> Option<String> {
+        let entries = fs::read_dir(self.layout()).ok()?;
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| Some(name.strip_prefix(OBJECT_PREFIX)?.to_owned())).next()
+    }
+
+    /// The program that is not attached by a link but used by name, if there is one.
+    pub(super) fn program(&self, name: &str) -> Option<OwnedFd> {
+        sys::pinned(&self.layout().join("programs").join(name)).ok()
+    }
+
+    /// Gives the program a name, and says which object the programs are of now.
+    pub(super) fn keep_program(&self, name: &str, program: BorrowedFd<'_>, object: &str) -> io::Result<()> {
+        let path = self.layout().join("programs").join(name);
+        // The former one's name; whoever uses it goes on with it.
+        let _ = fs::remove_file(&path);
+        sys::pin(program, &path)?;
+        if let Some(former) = self.object() {
+            remove(&self.layout().join(format!("{OBJECT_PREFIX}{former}")))?;
+        }
+        make(&self.layout().join(format!("{OBJECT_PREFIX}{object}")))
     }
 
     /// Where a map has its name.
@@ -95,14 +129,22 @@ impl Pins {
                 refused.push(format!("{}: {why}", path.display()));
             }
         }
-        for directory in ["maps", "links"] {
+        for directory in ["maps", "links", "programs"] {
             make(&layout.join(directory)).map_err(|error| failed(&error))?;
         }
         Ok(refused)
     }
 
+    /// Sockets of each front end, as the map of sockets was made.
+    pub(super) fn stride(&self) -> Result<u32, StageError> {
+        let map = MapData::from_pin(self.map(map::SOCKETS)).and_then(|map| map.info());
+        let map =
+            map.map_err(|error| StageError::new(Stage::Pins, format!("the map {}: {error}", map::SOCKETS)))?;
+        Ok((map.max_entries() / FRONTENDS_MAX).max(1))
+    }
+
     /// What of the maps is not what this binary would make.
-    fn unfit(&self, expected: &BTreeMap<String, Definition>) -> Option<String> {
+    pub(super) fn unfit(&self, expected: &BTreeMap<String, Definition>) -> Option<String> {
         let maps = self.layout().join("maps");
         let found: Vec<_> = fs::read_dir(&maps).ok()?.flatten().map(|entry| entry.path()).collect();
         if found.is_empty() {
