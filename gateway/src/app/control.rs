@@ -122,6 +122,7 @@ impl Control {
 
     /// Looks at the same documents again: what time or the system has changed comes to light.
     pub(super) fn refresh(&mut self) -> Reloaded {
+        self.datapath.look();
         self.put_in_service(Instant::now(), Occasion::Refresh)
     }
 

@@ -93,6 +93,8 @@ const LOCK: &str = "lock";
 /// The programs in the kernel, as the control thread has them.
 pub struct Datapath {
     on: Option<On>,
+    /// Addresses whose interfaces are to be attached, where the configuration does not name interfaces.
+    watched: Option<Vec<IpAddr>>,
     outcomes: Vec<StageOutcome>,
     /// Whether another process speaks to the programs as yet.
     is_held_back: bool,
@@ -111,7 +113,7 @@ struct On {
 impl Datapath {
     /// None: no programs.
     pub fn off() -> Self {
-        Self { on: None, outcomes: Vec::new(), is_held_back: false }
+        Self { on: None, watched: None, outcomes: Vec::new(), is_held_back: false }
     }
 
     /// Loads and attaches what the configuration asks for, or takes over what a process that died has left in pins. Asks
@@ -128,6 +130,7 @@ impl Datapath {
             Ok(on) => datapath.on = Some(on),
             Err(error) => datapath.failed(error, config)?,
         }
+        datapath.watched = config.interfaces.is_empty().then(|| config.addresses.clone());
         Ok(datapath)
     }
 
@@ -160,6 +163,7 @@ impl Datapath {
             Err(error) => datapath.failed(error, config)?,
         }
         datapath.is_held_back = true;
+        datapath.watched = config.interfaces.is_empty().then(|| config.addresses.clone());
         Ok(datapath)
     }
 
@@ -244,6 +248,21 @@ impl Datapath {
         }
         on.tables.count(metrics);
         on.tables.events();
+    }
+
+    /// Says once of each interface that has come since the start that nothing looks at its packets: the privilege to attach
+    /// is given up. To be called now and then.
+    pub fn look(&mut self) {
+        let Some(addresses) = self.watched.as_ref().filter(|_| self.on.is_some()) else { return };
+        let Ok(interfaces) = interfaces::that_hold(addresses) else { return };
+        for name in interfaces {
+            let is_known = self.attached().any(|link| link.place == name)
+                || self.outcomes.iter().any(|told| told.words.starts_with(&format!("{name}: ")));
+            if !is_known {
+                let words = format!("{name}: came after the start: looked at after the next one");
+                self.told(StageOutcome { stage: Stage::Attach, result: StageResult::Failed, words });
+            }
+        }
     }
 
     /// What a successor is left: descriptors, and the SHA-256 of the object that the programs are of.
