@@ -89,6 +89,11 @@ impl Estate {
             .ok()
     }
 
+    /// The predecessor's deny list.
+    pub(super) fn denied(&mut self) -> Option<File> {
+        self.item(Kind::Deny, DENY).map(File::from)
+    }
+
     /// Closes what nobody has asked for. Says what it was.
     pub(super) fn give_up(&mut self) -> Vec<String> {
         self.items.drain(..).map(|item| item.name).collect()
@@ -97,6 +102,8 @@ impl Estate {
 
 /// The name of the tickets' secret.
 pub(super) const TICKETS: &str = "tickets";
+/// The name of the deny list.
+pub(super) const DENY: &str = "deny";
 
 impl Predecessor {
     /// Tells that this process serves `generation` and has no use for what is `left`; comes back when the predecessor no

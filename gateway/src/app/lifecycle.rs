@@ -126,7 +126,8 @@ async fn control(
             return Err(error.into());
         }
     };
-    let denials = Denials::new(&settings.datapath.deny, Arc::clone(&admin), Arc::clone(&telemetry));
+    let denied = &settings.datapath.deny;
+    let denials = Denials::new(denied, estate.denied(), Arc::clone(&admin), Arc::clone(&telemetry));
     let cut_off = Arc::new(AtomicUsize::new(0));
     let parts = Parts {
         snapshots: Arc::clone(&snapshots),
@@ -153,7 +154,7 @@ async fn control(
     let sockets = Sockets::new(senders, std::mem::take(&mut estate.listeners));
     let means = Means { builder, sockets, snapshot: snapshots, manager: Rc::clone(&manager), datapath };
     let mut control = Control::new(&settings, Arc::clone(&telemetry), Arc::clone(&admin), means);
-    let refused = begin(&mut control, &mut source, estate, &telemetry, started).await;
+    let refused = begin(&mut control, &mut source, &denials, estate, &telemetry, started).await;
     control.deny(&denials.published().load_full());
     let ending = match &refused {
         Some(_) => Ending::Refused,
@@ -200,6 +201,7 @@ async fn control(
 async fn begin(
     control: &mut Control,
     source: &mut FileSource,
+    denials: &Denials,
     mut estate: Estate,
     telemetry: &Telemetry,
     started: Instant,
@@ -224,6 +226,7 @@ async fn begin(
     let mut left = control.give_up();
     left.extend(estate.give_up());
     predecessor.relieve(generation, left).await;
+    denials.catch_up();
     telemetry.metrics.upgrades_before(&predecessor.facts.upgrades);
     TakenOver { predecessor: predecessor.facts.process, elapsed: started.elapsed() }.emit(telemetry);
     control.take_over();
@@ -283,12 +286,16 @@ async fn follow(
                     let _ = answer.send(());
                     return Ending::Asked("admin socket");
                 }
-                Some(Command::Upgrade(answer)) => begin_upgrade(control, upgrades, admin, telemetry, Some(answer)),
+                Some(Command::Upgrade(answer)) => {
+                    begin_upgrade(control, denials, upgrades, admin, telemetry, Some(answer));
+                }
                 // The sender lives in the admin state, which the control holds.
                 None => return Ending::Asked("admin closed"),
             },
             next = upgrades.next() => match next {
-                upgrade::Next::Asked => begin_upgrade(control, upgrades, admin, telemetry, None),
+                upgrade::Next::Asked => {
+                    begin_upgrade(control, denials, upgrades, admin, telemetry, None);
+                }
                 upgrade::Next::Ready(heir, answer) => return Ending::Succeeded(heir, answer),
                 upgrade::Next::Failed(error, answer) => {
                     upgrade::failed(&error, answer, telemetry);
@@ -318,6 +325,7 @@ async fn follow(
 /// Starts a successor, unless one is on its way.
 fn begin_upgrade(
     control: &Control,
+    denials: &Denials,
     upgrades: &mut Upgrades,
     admin: &AdminSockets,
     telemetry: &Telemetry,
@@ -329,6 +337,7 @@ fn begin_upgrade(
         }
         let (facts, mut items) = control.legacy()?;
         items.extend(admin.items()?);
+        items.push(denials.leave()?);
         upgrades.begin(&facts, &items, &mut answer)
     };
     match begin() {

@@ -40,6 +40,8 @@ pub enum Kind {
     AdminSocket,
     /// A file in memory with the secret that session tickets are sealed with, `tickets`.
     Tickets,
+    /// A file in memory with the deny list, `deny`. Its owner changes it until its last word.
+    Deny,
     /// A map of the datapath, its name there.
     Map,
     /// A link that attaches a program of the datapath, its name there.

@@ -22,7 +22,7 @@ pub enum DenyMode {
 }
 
 /// A network on the list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DenyEntry {
     /// The network; a single address has all its bits.
     pub network: IpNet,

@@ -105,6 +105,13 @@ impl DenyList {
         (held.len() < self.len()).then(|| self.with(held))
     }
 
+    /// The list with the entries of another process in place of its own: those that hold at `now`, as far as there is
+    /// room.
+    pub fn inherit(&self, entries: Vec<DenyEntry>, now: i64) -> Self {
+        let held = entries.into_iter().filter(|entry| entry.holds(now)).take(DENY_ENTRIES_MAX);
+        self.with(held.map(|entry| DenyEntry { network: entry.network.trunc(), ..entry }).collect())
+    }
+
     /// When the next entry expires, Unix seconds.
     pub fn next_expiry(&self) -> Option<i64> {
         self.entries().filter_map(|entry| entry.expires).min()

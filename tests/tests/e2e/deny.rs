@@ -93,6 +93,31 @@ fn an_entry_ends_by_itself() {
 }
 
 #[test]
+fn an_upgrade_keeps_the_list_and_a_new_start_does_not() {
+    let mut scene = scene("enforce", "");
+    scene.node.yett(&["deny", "add", "127.0.0.2", "--ttl", "1h"]);
+    scene.node.yett(&["deny", "add", "127.0.0.3"]);
+    let listed = |scene: &Scene| scene.node.yett(&["deny", "list", "-o", "json"]);
+    let before = listed(&scene);
+    assert!(before.contains("\"expires\""), "{before}");
+    scene.node.upgrade();
+    assert_eq!(listed(&scene), before, "each with its end");
+    assert_eq!(scene.node.metrics().sum("yett_deny_entries", &[]), 2.0);
+    for source in ["127.0.0.2", "127.0.0.3"] {
+        assert!(!is_served(source, scene.node.http()), "{source}");
+    }
+    assert!(is_served("127.0.0.4", scene.node.http()));
+    scene.node.yett(&["deny", "add", "127.0.0.2", "--ttl", "2s"]);
+    scene.node.upgrade();
+    wait::soon("the entry to end, though another process made it", || entries(&scene) == ["127.0.0.3/32"]);
+    assert!(is_served("127.0.0.2", scene.node.http()));
+    scene.node.kill();
+    scene.node.start_again();
+    scene.node.wait_ready();
+    assert!(entries(&scene).is_empty());
+}
+
+#[test]
 fn off_it_is_not_looked_at() {
     let scene = scene("off", "");
     let said = scene.node.yett(&["deny", "add", "127.0.0.2"]);

@@ -168,6 +168,21 @@ fn the_old_process_may_be_killed_while_the_new_one_starts() {
 }
 
 #[test]
+fn who_is_denied_while_the_new_process_starts_stays_denied() {
+    let (mut scene, place) = scene("");
+    scene.node.yett(&["deny", "add", "192.0.2.0/24"]);
+    place.script(WAIT);
+    scene.node.signal("USR2");
+    let successor = successor(&scene);
+    scene.node.yett(&["deny", "add", "198.51.100.7", "--ttl", "1h"]);
+    let listed = scene.node.yett(&["deny", "list", "-o", "json"]);
+    fs::write(place.go(), "").unwrap();
+    wait::soon("the successor to speak", || scene.node.told_id() == Some(successor));
+    scene.node.follow(successor);
+    wait::soon("its admin socket", || scene.node.yett(&["deny", "list", "-o", "json"]) == listed);
+}
+
+#[test]
 fn the_old_process_may_be_killed_while_it_drains() {
     let (mut scene, _place) = scene("");
     let load =
