@@ -121,11 +121,14 @@ pub mod switch {
     pub const PIN_CPU: &str = "SWITCH_PIN_CPU";
     /// u8: packets begin with the IP header (default 0): interfaces without Ethernet headers, such as tunnels.
     pub const RAW_IP: &str = "SWITCH_RAW_IP";
+    /// u8: every SYN counts as the first of another handshake (default 0). For measurements alone: a packet that is run
+    /// again and again would be a repeated SYN from the second time on.
+    pub const FRESH: &str = "SWITCH_FRESH";
     /// u32: one drop in how many, less one, becomes an event; a power of two less one (default 63).
     pub const EVENT_MASK: &str = "EVENT_MASK";
     /// u64: the secret of the hashes of slots and buckets; chance, the same for every program that shares the maps.
     pub const SEED: &str = "SEED";
 
     /// Those that are u8 and either 0 or 1.
-    pub const ON_OFF: [&str; 6] = [DENY, LIMIT, SLOTS, EVENTS, PIN_CPU, RAW_IP];
+    pub const ON_OFF: [&str; 7] = [DENY, LIMIT, SLOTS, EVENTS, PIN_CPU, RAW_IP, FRESH];
 }

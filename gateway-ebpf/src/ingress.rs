@@ -158,7 +158,8 @@ fn remember(arrival: &Arrival, counters: &mut Counters, now_ns: u64) {
     let ports = (segment.source_port, segment.destination_port);
     let place = Place::of_flow(switch::seed(), &ip.source, &ip.destination, ports);
     let Some(slot) = maps::entry(&maps::SLOTS, place.index(SLOTS_MAX)) else { return };
-    match decide::seen(slot, place.tag(), segment.sequence) {
+    let isn = if switch::fresh() { slot.isn.wrapping_add(1) } else { segment.sequence };
+    match decide::seen(slot, place.tag(), isn) {
         Seen::Again => {
             slot.tries += 1;
             counters.syn_retries += 1;
@@ -167,5 +168,5 @@ fn remember(arrival: &Arrival, counters: &mut Counters, now_ns: u64) {
         Seen::Instead => counters.slots_overwritten += 1,
         Seen::First => {}
     }
-    *slot = Slot { syn_ns: now_ns, tag: place.tag(), isn: segment.sequence, tries: 1, pad: 0 };
+    *slot = Slot { syn_ns: now_ns, tag: place.tag(), isn, tries: 1, pad: 0 };
 }

@@ -14,6 +14,8 @@ static SWITCH_PIN_CPU: u8 = 1;
 #[unsafe(no_mangle)]
 static SWITCH_RAW_IP: u8 = 0;
 #[unsafe(no_mangle)]
+static SWITCH_FRESH: u8 = 0;
+#[unsafe(no_mangle)]
 static EVENT_MASK: u32 = 63;
 #[unsafe(no_mangle)]
 static SEED: u64 = 0;
@@ -52,6 +54,12 @@ pub fn pin_cpu() -> bool {
 #[inline(always)]
 pub fn raw_ip() -> bool {
     read(&SWITCH_RAW_IP) != 0
+}
+
+/// Whether every SYN counts as a first one: for measurements.
+#[inline(always)]
+pub fn fresh() -> bool {
+    read(&SWITCH_FRESH) != 0
 }
 
 /// Of how many drops, less one, one is reported.

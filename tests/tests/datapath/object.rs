@@ -30,7 +30,7 @@ fn every_program_and_map_of_the_contract_is_there() {
 const READS: &[(&[&str], &[&str])] = &[
     (
         &[program::INGRESS_XDP, program::INGRESS_TC],
-        &[switch::DENY, switch::LIMIT, switch::SLOTS, switch::EVENTS, switch::RAW_IP],
+        &[switch::DENY, switch::LIMIT, switch::SLOTS, switch::EVENTS, switch::RAW_IP, switch::FRESH],
     ),
     (&[program::PICK], &[switch::PIN_CPU]),
     (&[program::TRACK], &[switch::SLOTS, switch::EVENTS]),
