@@ -24,6 +24,10 @@ use crate::model::deny::DenyMode;
 pub struct Settings {
     /// Files and directories with manifests.
     pub config: Vec<PathBuf>,
+    /// Follow the Kubernetes API server that the pod's service account or `KUBECONFIG` names, instead of manifests.
+    pub kube: bool,
+    /// Controller names of GatewayClasses that are served in a cluster beside our own.
+    pub claim: Vec<String>,
     /// Addresses to listen on where a Gateway names none; empty: every address of the machine.
     pub address: Vec<IpAddr>,
     /// Listener ports that are bound as others, `443=8443`.
@@ -213,6 +217,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             config: Vec::new(),
+            kube: false,
+            claim: Vec::new(),
             address: Vec::new(),
             port_map: Vec::new(),
             workers: 0,

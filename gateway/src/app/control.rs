@@ -22,7 +22,7 @@ use crate::resources::{self, Resources};
 use crate::runtime::{Published, unix_now};
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
-use crate::source::{FileSource, Loaded};
+use crate::source::{Loaded, Source};
 use crate::status::Status;
 use crate::telemetry::event::{ConfigReloaded, ListenerBound, ListenerFailed, Occasion};
 use crate::telemetry::{ReloadResult, Telemetry};
@@ -98,7 +98,7 @@ impl Control {
     }
 
     /// Reads the documents and puts what they say in service.
-    pub(super) fn reload(&mut self, source: &mut FileSource) -> Reloaded {
+    pub(super) fn reload(&mut self, source: &mut Source) -> Reloaded {
         let started = Instant::now();
         self.manager.reloading();
         let loaded = source.read();
@@ -106,7 +106,7 @@ impl Control {
     }
 
     /// As [`Control::reload`], but passes over a stir that changed nothing: another file of the directory, say.
-    pub(super) fn follow(&mut self, source: &mut FileSource) {
+    pub(super) fn follow(&mut self, source: &mut Source) {
         let started = Instant::now();
         let loaded = source.read();
         if loaded.changed {

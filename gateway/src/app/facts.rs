@@ -1,6 +1,6 @@
-//! What translation must know of this process in file mode.
+//! What translation must know of this process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::listener::bind;
@@ -8,8 +8,10 @@ use crate::model::Facts;
 use crate::runtime::unix_now;
 use crate::settings::Settings;
 
-/// Controller names that are answered to in file mode.
-const CONTROLLERS: [&str; 2] = ["gateway.yett.dev/controller", "alb.networking.azure.io/alb-controller"];
+/// Our own controller name.
+const OWN: &str = "gateway.yett.dev/controller";
+/// The one that is answered to in file mode too.
+const ALB: &str = "alb.networking.azure.io/alb-controller";
 
 /// The facts at the start, with nothing bound.
 pub(super) fn facts(settings: &Settings) -> Facts {
@@ -28,9 +30,15 @@ pub(super) fn facts(settings: &Settings) -> Facts {
     };
     let named = &settings.address;
     let concrete = !named.is_empty() && named.iter().all(|address| !address.is_unspecified());
+    let mut controllers = BTreeSet::from([OWN.to_owned()]);
+    if settings.kube {
+        controllers.extend(settings.claim.iter().cloned());
+    } else {
+        controllers.insert(ALB.to_owned());
+    }
     Facts {
-        controllers: CONTROLLERS.map(str::to_owned).into(),
-        file_mode: true,
+        controllers,
+        file_mode: !settings.kube,
         bind_addresses: if named.is_empty() { every_address() } else { named.clone() },
         node_addresses: if concrete { named.clone() } else { machine() },
         port_map: settings.port_map.iter().map(|mapping| (mapping.listener, mapping.bind)).collect(),

@@ -27,7 +27,7 @@ use crate::runtime::confine::{self, Keep};
 use crate::runtime::{Drain, Phase, Pressure, Progress, Published, files, panics, worker};
 use crate::settings::{AccessLogTarget, Cap, Settings};
 use crate::snapshot::Snapshot;
-use crate::source::{FileSource, ReloadHandle, Trigger};
+use crate::source::{FileSource, KubeSource, ReloadHandle, Source, Trigger};
 use crate::telemetry::event::{DrainBegun, DrainEnded, TakenOver};
 use crate::telemetry::listing::Directory;
 use crate::telemetry::{AccessLog, AccessTarget, Metrics, Telemetry, denied, log};
@@ -150,7 +150,13 @@ async fn control(
     }
     let (senders, threads): (Vec<_>, Vec<_>) =
         running.into_iter().map(|worker| (worker.commands, worker.thread)).unzip();
-    let mut source = file_source(settings.config.clone()).context("cannot follow files")?;
+    let mut source = if settings.kube {
+        let source = KubeSource::begin().await.context("cannot follow a Kubernetes API server")?;
+        Source::Kube(Box::new(source))
+    } else {
+        let source = file_source(settings.config.clone()).context("cannot follow files")?;
+        Source::Files(Box::new(source))
+    };
     let sockets = Sockets::new(senders, std::mem::take(&mut estate.listeners));
     let means = Means { builder, sockets, snapshot: snapshots, manager: Rc::clone(&manager), datapath };
     let mut control = Control::new(&settings, Arc::clone(&telemetry), Arc::clone(&admin), means);
@@ -200,14 +206,16 @@ async fn control(
 /// Serves for the first time, and takes over from a predecessor if there is one; says why that cannot be.
 async fn begin(
     control: &mut Control,
-    source: &mut FileSource,
+    source: &mut Source,
     denials: &Denials,
     mut estate: Estate,
     telemetry: &Telemetry,
     started: Instant,
 ) -> Option<String> {
     let Some(predecessor) = estate.predecessor.take() else {
-        control.reload(source);
+        if source.is_complete() {
+            control.reload(source);
+        }
         // Else what a service manager kept waits for documents that can be used.
         if control.ready().is_ok() {
             control.give_up();
@@ -215,6 +223,8 @@ async fn begin(
         return None;
     };
     control.hold_back();
+    // The predecessor serves meanwhile, and waits no longer than it was told to.
+    source.complete().await;
     control.reload(source);
     let generation = match control.ready() {
         Ok(generation) => generation,
@@ -254,7 +264,7 @@ enum Ending {
 /// The control loop: whatever changes is put in service, until something asks for a drain or a successor serves.
 async fn follow(
     control: &mut Control,
-    source: &mut FileSource,
+    source: &mut Source,
     denials: &Denials,
     asked: &mut Asked,
     commands: &mut mpsc::Receiver<Command>,

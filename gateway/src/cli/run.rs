@@ -17,9 +17,15 @@ pub(super) struct Arguments {
 /// Serves until told to stop.
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let settings = arguments.flags.layers()?.settings().map_err(Failure::input)?;
-    if settings.config.is_empty() {
+    if settings.kube && !settings.config.is_empty() {
         return Err(Failure::input(anyhow::anyhow!(
-            "nothing to serve: name files or directories with --config PATH (`yett demo` shows a complete setup)"
+            "--kube and --config: the configuration comes from a cluster or from files, not from both"
+        )));
+    }
+    if !settings.kube && settings.config.is_empty() {
+        return Err(Failure::input(anyhow::anyhow!(
+            "nothing to serve: name files or directories with --config PATH, or a cluster with --kube (`yett demo` shows a \
+             complete setup)"
         )));
     }
     if let Some(status) = settings.status_dir.on()

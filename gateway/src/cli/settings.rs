@@ -19,6 +19,12 @@ pub(super) struct Flags {
     /// File or directory with manifests; repeatable
     #[arg(long, value_name = "PATH", num_args = 1..)]
     config: Vec<String>,
+    /// Follow a Kubernetes API server instead of manifests: that of the pod's service account, or of KUBECONFIG
+    #[arg(long)]
+    kube: bool,
+    /// Controller name of GatewayClasses that are served in a cluster beside gateway.yett.dev/controller; repeatable
+    #[arg(long, value_name = "NAME")]
+    claim: Vec<String>,
     /// Address to listen on where a Gateway names none; repeatable [default: every address of the machine]
     #[arg(long, value_name = "ADDRESS")]
     address: Vec<String>,
@@ -94,6 +100,8 @@ impl Flags {
         let one = |value: &Option<String>| value.iter().cloned().collect::<Vec<_>>();
         for (flag, key, texts) in [
             ("--config", "config", self.config.clone()),
+            ("--kube", "kube", if self.kube { vec!["true".to_owned()] } else { Vec::new() }),
+            ("--claim", "claim", self.claim.clone()),
             ("--address", "address", self.address.clone()),
             ("--port-map", "port_map", self.port_map.clone()),
             ("--workers", "workers", one(&self.workers)),

@@ -67,6 +67,17 @@ pub trait Kind {
     const HAS_SPEC: bool;
 }
 
+/// A kind that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownKind {
+    /// Version served by us, group included.
+    pub api_version: &'static str,
+    /// The kind's name.
+    pub kind: &'static str,
+    /// Whether its objects are looked at where something names them, and not otherwise.
+    pub is_by_name: bool,
+}
+
 macro_rules! kinds {
     ($($type:ident $field:ident: $version:literal $kind:literal, namespaced $namespaced:literal, spec $spec:literal;)+) => {
         $(impl Kind for $type {
@@ -75,6 +86,15 @@ macro_rules! kinds {
             const NAMESPACED: bool = $namespaced;
             const HAS_SPEC: bool = $spec;
         })+
+
+        /// Every kind that is read.
+        pub fn known_kinds() -> impl Iterator<Item = KnownKind> {
+            [$(($version, $kind)),+].into_iter().map(|(api_version, kind)| KnownKind {
+                api_version,
+                kind,
+                is_by_name: matches!(kind, Secret::KIND | ConfigMap::KIND),
+            })
+        }
 
         /// An object of any kind.
         #[derive(Clone, Debug, PartialEq)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::object::{Kind, Origin};
-use super::{FrontendTlsPolicy, RevocationPolicy, defaults};
+use super::{FrontendTlsPolicy, Resources, RevocationPolicy, defaults};
 
 /// Namespace and name of a Gateway, and the name of a listener of it.
 pub type ListenerName = (String, String, String);
@@ -88,6 +88,23 @@ impl UnreadablePolicy {
             |kind: PolicyKind| text.lines().any(|line| line.contains("kind") && line.contains(kind.as_str()));
         let kind = [PolicyKind::FrontendTls, PolicyKind::Revocation].into_iter().find(|kind| says(*kind))?;
         Some(UnreadablePolicy { kind, origin, targets: None, spared: Arc::default() })
+    }
+}
+
+impl Resources {
+    /// Listeners that no unreadable policy may cover: one that comes later never was in force for them.
+    pub fn settled_listeners(&self) -> BTreeSet<ListenerName> {
+        let mut settled = BTreeSet::new();
+        for gateway in &self.gateways {
+            let (namespace, name) = gateway.key();
+            for listener in &gateway.spec.listeners {
+                let covers = |policy: &UnreadablePolicy| policy.may_cover(namespace, name, &listener.name);
+                if !self.unreadable_policies.iter().any(covers) {
+                    settled.insert((namespace.to_owned(), name.to_owned(), listener.name.clone()));
+                }
+            }
+        }
+        settled
     }
 }
 

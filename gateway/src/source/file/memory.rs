@@ -87,7 +87,7 @@ impl Memory {
         let unreadable = gathered.faulty.into_values().flatten().chain(gathered.nameless);
         let spared = |policy| UnreadablePolicy { spared: Arc::clone(&self.settled), ..policy };
         gathered.resources.unreadable_policies = unreadable.map(spared).collect();
-        self.settled = Arc::new(settled(&gathered.resources));
+        self.settled = Arc::new(gathered.resources.settled_listeners());
         self.named = gathered.objects.values().map(|known| &known.named).collect();
         self.objects = gathered.objects;
         Taken { resources: Some(gathered.resources), problems: gathered.problems }
@@ -181,21 +181,6 @@ fn policy_kind(object: &AnyObject) -> Option<PolicyKind> {
         AnyObject::RevocationPolicy(_) => Some(PolicyKind::Revocation),
         _ => None,
     }
-}
-
-/// The listeners that no unreadable policy keeps from service.
-fn settled(resources: &Resources) -> BTreeSet<ListenerName> {
-    let mut settled = BTreeSet::new();
-    for gateway in &resources.gateways {
-        let (namespace, name) = gateway.key();
-        for listener in &gateway.spec.listeners {
-            let policies = &resources.unreadable_policies;
-            if !policies.iter().any(|policy| policy.may_cover(namespace, name, &listener.name)) {
-                settled.insert((namespace.to_owned(), name.to_owned(), listener.name.clone()));
-            }
-        }
-    }
-    settled
 }
 
 fn kept(object: &AnyObject, reason: &str) -> Problem {

@@ -61,17 +61,6 @@ pub fn read_once(paths: &[PathBuf]) -> Loaded {
     Loaded { resources: taken.resources.unwrap_or_default(), findings, changed: true }
 }
 
-/// Lets others ask for a reload.
-#[derive(Clone, Debug)]
-pub struct ReloadHandle(Arc<Notify>);
-
-impl ReloadHandle {
-    /// Makes [`FileSource::changed`] return at once.
-    pub fn ask(&self) {
-        self.0.notify_one();
-    }
-}
-
 impl FileSource {
     /// A source of these files and directories, in this order; nothing is read yet. Has to be made within a tokio
     /// runtime with time.
@@ -93,9 +82,9 @@ impl FileSource {
         }
     }
 
-    /// A handle by which others ask for a reload.
-    pub fn reload_handle(&self) -> ReloadHandle {
-        ReloadHandle(Arc::clone(&self.asked))
+    /// A notice by which others ask for a reload.
+    pub(super) fn asked(&self) -> Arc<Notify> {
+        Arc::clone(&self.asked)
     }
 
     /// Waits until the set should be read again. May be dropped and called anew without missing a change.
