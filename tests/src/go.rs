@@ -9,7 +9,7 @@ use crate::tools;
 /// The oldest Go that fetches the toolchain it is told to.
 const VERSION_MIN: (u32, u32) = (1, 21);
 /// Which Go it is told to be.
-const TOOLCHAIN: &str = "go1.27.3";
+pub(crate) const TOOLCHAIN: &str = "go1.27.3";
 
 /// A Go module of ours.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl Go {
     /// # Panics
     /// In continuous integration, where there is no Go.
     pub fn module(folder: &str, test: &str) -> Option<Self> {
-        let go = Self { folder: Path::new(env!("CARGO_MANIFEST_DIR")).join(folder) };
+        let go = Self { folder: self::folder(folder) };
         let said = go.command("local").args(["env", "GOVERSION"]).output().ok();
         let version = said.and_then(|output| version(&String::from_utf8_lossy(&output.stdout)));
         if version.is_some_and(|version| version >= VERSION_MIN) {
@@ -50,10 +50,24 @@ impl Go {
     }
 
     fn command(&self, toolchain: &str) -> Command {
-        let mut go = Command::new("go");
-        go.current_dir(&self.folder).env("GOTOOLCHAIN", toolchain).env("GOFLAGS", "").env("GOWORK", "off");
-        go
+        command_in(&self.folder, toolchain)
     }
+}
+
+/// A folder of `tests/`.
+pub(crate) fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// The Go command in there, told which Go to be.
+pub(crate) fn command(name: &str, toolchain: &str) -> Command {
+    command_in(&folder(name), toolchain)
+}
+
+fn command_in(folder: &Path, toolchain: &str) -> Command {
+    let mut go = Command::new("go");
+    go.current_dir(folder).env("GOTOOLCHAIN", toolchain).env("GOFLAGS", "").env("GOWORK", "off");
+    go
 }
 
 /// `go1.26.8` as (1, 26).

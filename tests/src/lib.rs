@@ -17,6 +17,7 @@ pub mod bystander;
 pub mod checked;
 pub mod client;
 pub mod go;
+pub mod kube;
 pub mod load;
 pub mod manifests;
 pub mod metrics;

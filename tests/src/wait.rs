@@ -13,7 +13,7 @@ const PAUSE: Duration = Duration::from_millis(10);
     clippy::disallowed_methods,
     reason = "waiting for another process means looking again, and this is the place"
 )]
-fn pause() {
+pub(crate) fn pause() {
     thread::sleep(PAUSE);
 }
 

@@ -15,6 +15,7 @@ mod demo;
 mod docs;
 mod ebpf;
 mod fuzz;
+mod kube;
 mod libtest;
 mod soak;
 mod stage;
@@ -58,6 +59,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// A Kubernetes cluster of the real programs: `up`, `down`, `kubectl`, `status`, `exec`; `--help` after it says more
+    #[command(disable_help_flag = true)]
+    Kube {
+        /// Passed on: what to do with which cluster
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Check import directions, purity, unsafe, lint exceptions and the like
     Tidy,
     /// The kernel programs: build them, or check that the committed object is what the sources give
@@ -90,6 +98,7 @@ fn main() -> ExitCode {
         Command::Demo { once, args } => demo::run(once, &args),
         Command::Test { args } => test::run(&args),
         Command::Soak { args } => soak::run(&args),
+        Command::Kube { args } => kube::run(&args),
         Command::Tidy => tidy::run(),
         Command::Bench { command } => bench::run(&command),
         Command::Ebpf { command } => ebpf::run(&command),

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::libtest::{Count, Reading};
 use crate::stage::{Stages, call};
-use crate::{cargo, tools};
+use crate::{cargo, kube, tools};
 
 /// Tests that continuous integration may skip: how the name begins, and why.
 const SKIPS_ALLOWED: &[(&str, &str)] = &[];
@@ -41,12 +41,24 @@ pub(crate) fn stages_of_test(stages: &mut Stages, args: &[String], object: Optio
     if !ready {
         return Count::default();
     }
+    // Here rather than in a test, so that minutes of building do not count as a test's. Without them, where there is no
+    // Go, the tests that need a cluster say that they are skipped.
+    let programs = stages_kube(stages, args);
+    if !programs && in_ci() {
+        return Count::default();
+    }
     let mut count = Count::default();
     stages.run("test", || {
         count = run_tests(args, object)?;
         verdict(&count, in_ci())
     });
     count
+}
+
+/// Builds what the tests with a Kubernetes cluster need, unless only others are asked for. False where it failed.
+fn stages_kube(stages: &mut Stages, args: &[String]) -> bool {
+    let is_narrowed = !args.is_empty() && !args.iter().any(|arg| arg.contains("kube"));
+    is_narrowed || (!in_ci() && !tools::on_path("go")) || stages.run("kube", kube::programs).is_some()
 }
 
 /// Prints the summary and, last and alone on its line, the count.

@@ -128,7 +128,7 @@ fn packages(tools: &[Tool]) -> Vec<&'static str> {
 }
 
 /// System programs count too, although an ordinary user's PATH may leave their directory out.
-fn on_path(program: &str) -> bool {
+pub(crate) fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(system).any(|directory| directory.join(program).is_file())
