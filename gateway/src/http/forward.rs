@@ -29,7 +29,7 @@ use super::serve::{Connection, Held};
 use super::tunnel::Tunnel;
 use super::upgrade;
 use crate::model::{BackendProtocol, Filter, Protocol, Reason, Refusal};
-use crate::route::{Asked, Found, ambiguity};
+use crate::route::{Ambiguity, Asked, Found, ambiguity, readings};
 use crate::runtime::pressure;
 use crate::snapshot::{ServedAction, ServedBackend, ServedFrontend, ServedListener, ServedRule, Snapshot};
 use crate::telemetry::{Limit, Outcome};
@@ -163,9 +163,13 @@ impl Descent<'_> {
         let listener = listener(frontend, own, host)?;
         self.outcome.listener(&listener.metrics);
 
-        let found = route(&admitted, listener, host, &head).ok_or(Reason::RouteNotFound)?;
+        let path = head.uri.path();
+        let found = route(&admitted, listener, host, path, &head).ok_or(Reason::RouteNotFound)?;
         if found.by_path && connection.server.refuse_ambiguous_paths {
-            plain(head.uri.path())?;
+            plain(path, |reading| {
+                let other = route(&admitted, listener, host, reading, &head);
+                other.is_none_or(|other| Arc::ptr_eq(other.value, found.value))
+            })?;
         }
         let rule = found.value;
         self.outcome.routed(&rule.metrics, rule.index, rule.name.as_ref());
@@ -395,20 +399,22 @@ fn route<'s>(
     _admitted: &Admitted<'_>,
     listener: &'s ServedListener,
     host: &str,
+    path: &str,
     head: &Parts,
 ) -> Option<Found<'s, Arc<ServedRule>>> {
     listener.routes.find(&Asked {
         host,
-        path: head.uri.path(),
+        path,
         method: &head.method,
         headers: &head.headers,
         query: head.uri.query(),
     })
 }
 
-/// A path that means one thing to everybody.
-fn plain(path: &str) -> Result<(), Refusal> {
-    match ambiguity(path) {
+/// A path that means one thing to everybody; `is_ours`: whether another reading of it leads to no other rule.
+fn plain(path: &str, is_ours: impl Fn(&str) -> bool) -> Result<(), Refusal> {
+    let other_rule = || readings(path).any(|reading| !is_ours(&reading)).then_some(Ambiguity::OtherRule);
+    match ambiguity(path).or_else(other_rule) {
         Some(ambiguity) => Err(Refusal::with_detail(Reason::AmbiguousPath, ambiguity.to_string())),
         None => Ok(()),
     }

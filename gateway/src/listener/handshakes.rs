@@ -1,13 +1,19 @@
-//! Handshakes in flight: a bounded set, from which the one that has waited longest for its client makes way.
+//! Handshakes in flight: a bounded set, from which one that has waited long for its client makes way.
 //!
-//! Accepting never stops for silent clients: at the cap the most silent one is told to go, so a flood of them costs
-//! each only the time until the next ones arrive.
+//! Accepting never stops for silent clients: at the cap one is told to go, so a flood of them costs each only the time
+//! until the next ones arrive. First go those whose client has not yet said hello, the most silent before the others: who
+//! has said it and answers in time is not pushed out by any number of silent ones. Nor do those that say hello and no more
+//! take every place: past [`GREETED_PERCENT_MAX`] it is the most silent of them that goes, so that there is always room for
+//! a newcomer to speak.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tokio::sync::oneshot;
+
+/// How much of the set those may hold who have said hello, while others wait to.
+const GREETED_PERCENT_MAX: usize = 75;
 
 /// The handshakes of one worker.
 #[derive(Clone)]
@@ -17,8 +23,13 @@ struct Set {
     most: usize,
     /// Rises with every arrival and every sign of life: the lowest has been silent longest.
     clock: u64,
-    waiting: BTreeMap<u64, oneshot::Sender<()>>,
+    /// Those whose client has not said hello.
+    silent: Line,
+    /// Those whose client has.
+    greeted: Line,
 }
+
+type Line = BTreeMap<u64, oneshot::Sender<()>>;
 
 /// One handshake's place in the set; dropping it gives the place back.
 pub struct Place {
@@ -32,28 +43,25 @@ pub type Shed = oneshot::Receiver<()>;
 impl Handshakes {
     /// A set for at most `most` handshakes (at least one).
     pub fn new(most: usize) -> Self {
-        Self(Rc::new(RefCell::new(Set { most: most.max(1), clock: 0, waiting: BTreeMap::new() })))
+        let (silent, greeted) = (Line::new(), Line::new());
+        Self(Rc::new(RefCell::new(Set { most: most.max(1), clock: 0, silent, greeted })))
     }
 
-    /// Takes a place, from the most silent one if the set is full.
+    /// Takes a place, from another one if the set is full.
     pub fn enter(&self) -> (Place, Shed) {
         let mut set = self.0.borrow_mut();
-        if set.waiting.len() >= set.most
-            && let Some((_, silent)) = set.waiting.pop_first()
-        {
-            // A receiver that is gone has just finished, and its place is free all the same.
-            let _ = silent.send(());
+        if set.len() >= set.most {
+            set.make_way();
         }
         let (sender, shed) = oneshot::channel();
-        set.clock += 1;
-        let at = set.clock;
-        set.waiting.insert(at, sender);
+        let at = set.tick();
+        set.silent.insert(at, sender);
         (Place { set: self.clone(), at: Rc::new(Cell::new(at)) }, shed)
     }
 
     /// How many are in flight.
     pub fn len(&self) -> usize {
-        self.0.borrow().waiting.len()
+        self.0.borrow().len()
     }
 
     /// Whether none is in flight.
@@ -62,25 +70,59 @@ impl Handshakes {
     }
 }
 
+impl Set {
+    fn len(&self) -> usize {
+        self.silent.len() + self.greeted.len()
+    }
+
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn make_way(&mut self) {
+        let greeted_first = self.greeted.len() * 100 > self.most * GREETED_PERCENT_MAX;
+        let mut lines = [&mut self.silent, &mut self.greeted];
+        if greeted_first {
+            lines.reverse();
+        }
+        if let Some((_, sender)) = lines.into_iter().find_map(BTreeMap::pop_first) {
+            // A receiver that is gone has just finished, and its place is free all the same.
+            let _ = sender.send(());
+        }
+    }
+
+    /// Moves a place to the end of its line, or of the line of those who have said hello.
+    fn heard(&mut self, at: &Cell<u64>, says_hello: bool) {
+        let silent = self.silent.remove(&at.get());
+        let was_silent = silent.is_some();
+        let Some(sender) = silent.or_else(|| self.greeted.remove(&at.get())) else { return };
+        at.set(self.tick());
+        let line = if was_silent && !says_hello { &mut self.silent } else { &mut self.greeted };
+        line.insert(at.get(), sender);
+    }
+}
+
 impl Place {
     /// To be called when the client is heard: the place moves to the end of the line.
     pub fn heard(&self) -> Rc<dyn Fn()> {
         let (set, at) = (self.set.clone(), self.at.clone());
-        Rc::new(move || {
-            let mut set = set.0.borrow_mut();
-            if let Some(sender) = set.waiting.remove(&at.get()) {
-                set.clock += 1;
-                at.set(set.clock);
-                let clock = set.clock;
-                set.waiting.insert(clock, sender);
-            }
-        })
+        Rc::new(move || set.0.borrow_mut().heard(&at, false))
+    }
+
+    /// To be called when the client has said hello.
+    pub fn greeted(&self) -> impl Fn() + use<> {
+        let (set, at) = (self.set.clone(), self.at.clone());
+        move || set.0.borrow_mut().heard(&at, true)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.set.0.borrow_mut().waiting.remove(&self.at.get());
+        let (mut set, at) = (self.set.0.borrow_mut(), self.at.get());
+        if set.silent.remove(&at).is_none() {
+            set.greeted.remove(&at);
+        }
     }
 }
 
@@ -99,6 +141,31 @@ mod tests {
         assert!(second_shed.try_recv().is_ok(), "it has been silent longest");
         assert!(third_shed.try_recv().is_err());
         assert_eq!(handshakes.len(), 2);
+    }
+
+    #[test]
+    fn who_has_said_hello_stays_while_there_are_silent_ones_and_not_all_places_are_held_so() {
+        let handshakes = Handshakes::new(4);
+        let mut entered: Vec<(Place, Shed)> = (0..4).map(|_| handshakes.enter()).collect();
+        // Which of them goes when another one comes.
+        let gone = |entered: &mut Vec<(Place, Shed)>| {
+            entered.push(handshakes.enter());
+            let gone = entered.iter_mut().position(|(_, shed)| shed.try_recv().is_ok());
+            drop(entered.remove(gone.expect("one has to go")));
+            gone
+        };
+        entered[0].0.greeted()();
+        assert_eq!(gone(&mut entered), Some(1), "the oldest of the silent ones");
+        for (place, _) in &entered[1..3] {
+            place.greeted()();
+        }
+        entered[0].0.heard()();
+        assert_eq!(gone(&mut entered), Some(3), "the others are as many as may be, and not more");
+        entered[3].0.greeted()();
+        assert_eq!(gone(&mut entered), Some(1), "now the one of them that has been silent longest");
+        assert_eq!(handshakes.len(), 4);
+        entered.clear();
+        assert!(handshakes.is_empty());
     }
 
     #[test]

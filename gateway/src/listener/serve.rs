@@ -233,7 +233,9 @@ async fn handshake(
     let outcome = HandshakeOutcome::begin(telemetry, frontend.metrics(), &open);
     let (place, shed) = worker.handshakes.enter();
     let (stream, hearing) = ClientStream::new(socket, Some(place.heard()));
+    let greeted = place.greeted();
     let select = |name: Option<&str>| {
+        greeted();
         let listener = Arc::clone(frontend.for_server_name(name)?);
         let tls = listener.tls.clone()?;
         Some((listener, tls))

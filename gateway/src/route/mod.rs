@@ -8,5 +8,5 @@ pub mod path;
 pub mod table;
 
 pub use host::HostMap;
-pub use path::{Ambiguity, ambiguity};
+pub use path::{Ambiguity, ambiguity, readings};
 pub use table::{Asked, Found, Table};

@@ -19,6 +19,8 @@ pub enum Ambiguity {
     EncodedNull,
     /// A letter, digit, `-`, `.`, `_` or `~`, encoded: it means the same as the plain one (RFC 3986 §2.3).
     EncodedPlain,
+    /// Another rule takes it where it is read without empty segments, without parameters, or with delimiters decoded.
+    OtherRule,
     /// A percent sign that begins no encoding: the next one to encode or decode makes something of it.
     Percent,
 }
@@ -31,6 +33,9 @@ impl fmt::Display for Ambiguity {
             Self::Backslash => "the path has a backslash",
             Self::EncodedNull => "the path has an encoded zero byte",
             Self::EncodedPlain => "the path encodes what needs no encoding",
+            Self::OtherRule => {
+                "the path is another rule's without empty segments, parameters and encoded delimiters"
+            }
             Self::Percent => "the path has a percent sign without two hexadecimal digits",
         })
     }
@@ -43,6 +48,56 @@ pub fn ambiguity(path: &str) -> Option<Ambiguity> {
         return None;
     }
     path.split('/').find_map(segment)
+}
+
+/// How else a path is read by those who merge slashes, leave parameters (`;…`) out, or decode delimiters (RFC 3986 §2.2)
+/// before they look. Much of that is in use: whether it matters is a question of where it leads.
+pub fn readings(path: &str) -> impl Iterator<Item = String> {
+    let may_differ = path.contains("//") || path.bytes().any(|byte| matches!(byte, b'%' | b';'));
+    let ways = if may_differ { 1..8u8 } else { 0..0 };
+    let read = |way: u8| {
+        let mut reading = if way & 1 == 0 { path.to_owned() } else { decoded(path) };
+        if way & 2 != 0 {
+            let segments = reading.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+            reading = segments.collect::<Vec<_>>().join("/");
+        }
+        if way & 4 != 0 {
+            while reading.contains("//") {
+                reading = reading.replace("//", "/");
+            }
+        }
+        reading
+    };
+    ways.map(read).filter(move |reading| reading != path)
+}
+
+/// With its delimiters decoded, and the other encodings in capital letters.
+fn decoded(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, behind)) = rest.split_once('%') {
+        out.push_str(before);
+        let mut digits = behind.bytes();
+        rest = match (digits.next().and_then(hex), digits.next().and_then(hex)) {
+            (Some(high), Some(low)) => {
+                let (encoded, behind) = behind.split_at(2);
+                let byte = high << 4 | low;
+                if b"!$&'()*+,;=:@".contains(&byte) {
+                    out.push(char::from(byte));
+                } else {
+                    out.push('%');
+                    out.push_str(&encoded.to_ascii_uppercase());
+                }
+                behind
+            }
+            _ => {
+                out.push('%');
+                behind
+            }
+        };
+    }
+    out.push_str(rest);
+    out
 }
 
 fn segment(segment: &str) -> Option<Ambiguity> {
@@ -133,6 +188,33 @@ mod tests {
             ("/%%32f", Some(Percent)),
         ] {
             assert_eq!(ambiguity(path), expected, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn other_readings() {
+        for (path, expected) in [
+            ("/", &[][..]),
+            ("/a/b", &[]),
+            ("/a%20b", &[]),
+            ("//a", &["/a"]),
+            ("/a///b//", &["/a/b/"]),
+            ("/x/https://a.test", &["/x/https:/a.test"]),
+            ("/a;v=1/b", &["/a/b"]),
+            ("/a%3bv/b", &["/a/b", "/a;v/b"]),
+            ("/a%40b", &["/a@b"]),
+            ("/sm%c3%b8r", &["/sm%C3%B8r"]),
+            ("//a%2c", &["/a%2c", "/a,", "//a,"]),
+            ("/%", &[]),
+            ("/%e", &[]),
+            ("/%é", &[]),
+        ] {
+            let mut found: Vec<String> = readings(path).collect();
+            found.sort();
+            found.dedup();
+            let mut expected = expected.to_vec();
+            expected.sort_unstable();
+            assert_eq!(found, expected, "{path:?}");
         }
     }
 

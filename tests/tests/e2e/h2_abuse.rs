@@ -241,6 +241,23 @@ fn an_answer_whose_last_part_is_not_taken_ends_the_connection() {
     attack.end("response_stall_timeout", 1.0);
 }
 
+/// The same, while another of its requests keeps the connection busy.
+#[test]
+fn answers_whose_last_part_is_not_taken_end_a_busy_connection_too() {
+    let attack =
+        Attack::begin("window of 1, busy", "response_stall_timeout = \"1s\"\nclose_timeout = \"500ms\"");
+    let mut client = attack.client(&[(INITIAL_WINDOW_SIZE, 1)]);
+    let begun = [request(1, "/held"), request(3, "/attack")].concat();
+    client.send(&begun);
+    wait::soon("both to have come", || attack.reached() == 2);
+    // What is held is let go once the connection is on its way to the end: until then it is what keeps it busy.
+    attack.scene.node.wait_metric("yett_limit_hits_total", &[("limit", "response_stall_timeout")], 1.0);
+    attack.scene.backend.release();
+    let over = client.over();
+    assert!(over.closed && over.go_away.is_some_and(|(code, _)| code == 0), "not in order");
+    attack.end("response_stall_timeout", 1.0);
+}
+
 #[test]
 fn a_client_that_never_reads_is_cut_off() {
     let attack = Attack::begin("never reads", "response_stall_timeout = \"1s\"");
@@ -251,6 +268,8 @@ fn a_client_that_never_reads_is_cut_off() {
     let open = || attack.scene.node.metrics().sum("yett_upstream_connections_active", &[]);
     wait::soon("requests to be under way", || open() > 50.0);
     wait::soon("connections to the backend to be closed", || open() <= 1.0);
+    let clients = || attack.scene.node.metrics().sum("yett_connections_active", &[]);
+    wait::soon("its own connection to be closed", || clients() <= 1.0);
     attack.end("response_stall_timeout", 1.0);
 }
 

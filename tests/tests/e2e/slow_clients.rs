@@ -69,6 +69,33 @@ fn a_slow_client_is_let_go_at_every_stage_and_holds_little() {
     }
 }
 
+/// Clients who come while others begin handshakes without end: the silent ones make way, and not those who have only just
+/// come or are in the midst of theirs.
+#[test]
+fn who_comes_in_the_midst_of_abandoned_handshakes_is_served() {
+    let settings = "[limits]\nhandshakes_max = 1024\nhandshake_timeout = \"60s\"\n";
+    let scene = Stage::new().start_with(|start| start.settings(settings));
+    let (tls, load, secure) = (scene.tls(&scene.alice), Load::default(), scene.node.https());
+    load.during(&[Kind::Connect], secure, &tls, || {
+        let (before, mut abandoned) = (load.answered(Kind::Connect), Vec::new());
+        let came = || load.answered(Kind::Connect) - before;
+        for begun in 1.. {
+            abandoned.push(stopped(secure, b"\x16\x03\x01\x02\x00\x01"));
+            if abandoned.len() > 2 * ABANDONED {
+                // What has been shed is of no more use.
+                abandoned.drain(..ABANDONED);
+            }
+            if !load.failures().is_empty() || (begun >= ABANDONED && came() >= 20) {
+                break;
+            }
+        }
+        let shed = scene.node.metrics().sum("yett_limit_hits_total", &[("limit", "handshakes_max")]);
+        eprintln!("{} came and were served, while {shed} were shed", came());
+        assert!(shed >= 1000.0, "{shed}");
+    });
+    assert!(load.failures().is_empty(), "{:?}", load.failures());
+}
+
 #[test]
 fn abandoned_handshakes_are_bounded_and_cost_a_bystander_nothing() {
     let settings = "[limits]\nhandshakes_max = 256\nhandshake_timeout = \"60s\"\n";
