@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::serve::Connection;
+use super::connection::Connection;
 use crate::model::{Protocol, Reason, Refusal, RevocationAnswer};
 use crate::runtime::unix_now;
 use crate::snapshot::{ServedFrontend, ServedListener, Snapshot};

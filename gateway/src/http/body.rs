@@ -14,9 +14,9 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
+use super::connection::Held;
 use super::cut::Cut;
 use super::frame::Fault;
-use super::serve::Held;
 use super::{Limits, guard, headers};
 use crate::model::Reason;
 use crate::runtime::Room;

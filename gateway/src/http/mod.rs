@@ -10,6 +10,7 @@ mod admission;
 pub mod answer;
 pub mod authority;
 pub mod body;
+mod connection;
 mod cut;
 pub mod forward;
 pub mod frame;

@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use tokio::task::yield_now;
 
 use super::admission;
-use super::serve::{Connection, Server};
+use super::connection::Connection;
+use super::serve::Server;
 use crate::model::RevocationAnswer;
 use crate::snapshot::Snapshot;
 use crate::tls::TrustDomain;
