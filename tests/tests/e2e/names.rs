@@ -1,6 +1,8 @@
 //! Backends by name: where the name leads is asked of a name server, which may be wrong, slow, or gone.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use gateway_tests::manifests::{gateway, http, route};
@@ -155,11 +157,19 @@ fn a_slow_name_server_delays_nobody_else_and_holds_few_threads() {
     let _backend = Backend::at("app", place);
     world.lead_to(&[place]);
     world.names.mood(Mood::Gone);
-    let (near, is_over) = (world.client(), std::sync::atomic::AtomicBool::new(false));
-    std::thread::scope(|scope| {
+    /// Ends the bystander, when something fails, too.
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let (near, is_over) = (world.client(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let over = Over(&is_over);
         let bystander = scope.spawn(|| {
             let mut slowest = Duration::ZERO;
-            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+            while !is_over.load(Ordering::Relaxed) {
                 let begun = Instant::now();
                 assert_eq!(near.get("/near").status, 200);
                 slowest = slowest.max(begun.elapsed());
@@ -175,7 +185,7 @@ fn a_slow_name_server_delays_nobody_else_and_holds_few_threads() {
         // Slow, and still within the time that connecting may take.
         world.names.mood(Mood::Slow(Duration::from_millis(300)));
         wait::soon("the name to be found", || world.client().get("/").status == 200);
-        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(over);
         let slowest = bystander.join().unwrap();
         assert!(slowest < AT_ONCE, "{slowest:?}");
     });
