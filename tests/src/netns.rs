@@ -1,9 +1,10 @@
 //! A network namespace with one wire to it, on which packets can be lost.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -17,6 +18,8 @@ pub struct Netns {
     name: String,
     /// Ours of the wire's two ends.
     near: String,
+    near_address: String,
+    far: String,
     far_address: String,
     /// Where packets for it go while its wire is down: not the way of all others.
     dead_end: String,
@@ -41,11 +44,18 @@ impl Netns {
         let (third, fourth) = (number / 60 % 250, number % 60 * 4);
         let address = |end: u32| format!("198.18.{third}.{}", fourth + end);
         let dead_end = format!("unreachable {}/30 metric 9999", address(0));
-        let netns = Self { near: format!("yn{number}"), far_address: address(2), dead_end, name };
+        let netns = Self {
+            near: format!("yn{number}"),
+            near_address: address(1),
+            far: format!("yf{number}"),
+            far_address: address(2),
+            dead_end,
+            name,
+        };
         run("ip", &format!("route add {}", netns.dead_end));
-        let far = format!("yf{number}");
+        let far = &netns.far;
         run("ip", &format!("link add {} type veth peer name {far} netns {}", netns.near, netns.name));
-        run("ip", &format!("addr add {}/30 dev {}", address(1), netns.near));
+        run("ip", &format!("addr add {}/30 dev {}", netns.near_address, netns.near));
         run("ip", &format!("link set {} up", netns.near));
         netns.within(&format!("ip addr add {}/30 dev {far}", netns.far_address));
         netns.within(&format!("ip link set {far} up"));
@@ -53,6 +63,32 @@ impl Netns {
         netns.within("nft add table ip lossy");
         netns.within("nft add chain ip lossy entry { type filter hook input priority 0 ; }");
         Some(netns)
+    }
+
+    /// The file that stands for it.
+    pub fn file(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
+    }
+
+    /// Our address of its wire.
+    ///
+    /// # Panics
+    /// Never: it is one.
+    pub fn near_address(&self) -> IpAddr {
+        self.near_address.parse().expect("an address")
+    }
+
+    /// Its own address of the wire.
+    ///
+    /// # Panics
+    /// Never: it is one.
+    pub fn far_address(&self) -> IpAddr {
+        self.far_address.parse().expect("an address")
+    }
+
+    /// The name of its end of the wire.
+    pub fn far_link(&self) -> &str {
+        &self.far
     }
 
     /// A backend in there.
@@ -69,7 +105,7 @@ impl Netns {
     /// # Panics
     /// When it panics.
     pub fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
-        let file = File::open(format!("/run/netns/{}", self.name)).expect("the namespace has a file");
+        let file = File::open(self.file()).expect("the namespace has a file");
         // A namespace is a thread's, and its children's.
         thread::scope(|scope| {
             let acting = scope.spawn(|| {

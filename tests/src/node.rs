@@ -1,9 +1,10 @@
 //! The gateway itself: `yett run` as a child process, with its admin listener, status folder and logs.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -14,6 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::metrics::Metrics;
+use crate::netns::Netns;
 use crate::process::Process;
 use crate::{Site, binary, ports, tools, wait};
 
@@ -27,9 +29,10 @@ pub struct Start {
     arguments: Vec<String>,
     settings: Option<String>,
     variables: Vec<(String, String)>,
-    processes: Option<PathBuf>,
+    /// What starts it, outermost first.
+    wrapping: Vec<OsString>,
     program: Option<PathBuf>,
-    resolv_conf: Option<PathBuf>,
+    address: IpAddr,
 }
 
 /// A running gateway; it is killed when dropped.
@@ -67,8 +70,23 @@ impl Start {
 
     /// In the control group whose processes this file names.
     #[must_use]
-    pub fn within(mut self, processes: &Path) -> Self {
-        self.processes = Some(processes.to_owned());
+    pub fn within(self, processes: &Path) -> Self {
+        // A process joins before it becomes the gateway, so that all of its memory counts.
+        self.through(["sh", "-c", "echo $$ > \"$0\" && exec \"$@\""]).through([processes])
+    }
+
+    /// In this network namespace, on its address.
+    #[must_use]
+    pub fn inside(mut self, netns: &Netns) -> Self {
+        self.address = netns.far_address();
+        // Not by `ip netns exec`, which has other file systems below /sys.
+        self.through(["nsenter".into(), format!("--net={}", netns.file().display())])
+    }
+
+    /// By a command that becomes the one in its last arguments, so that its number is the gateway's.
+    #[must_use]
+    pub fn through<T: Into<OsString>>(mut self, command: impl IntoIterator<Item = T>) -> Self {
+        self.wrapping.extend(command.into_iter().map(Into::into));
         self
     }
 
@@ -81,9 +99,9 @@ impl Start {
 
     /// With this file as its `/etc/resolv.conf`.
     #[must_use]
-    pub fn resolving(mut self, resolv_conf: &Path) -> Self {
-        self.resolv_conf = Some(resolv_conf.to_owned());
-        self
+    pub fn resolving(self, resolv_conf: &Path) -> Self {
+        let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+        self.through(["unshare", "--mount", "sh", "-c", script]).through([resolv_conf])
     }
 
     /// Starts it and waits until it is ready.
@@ -102,24 +120,14 @@ impl Start {
     /// When it cannot be started.
     pub fn spawn(self) -> Node {
         let work = TempDir::with_prefix("yett-node-").expect("a folder can be made");
-        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()));
-        let mut command = match (&self.processes, &self.resolv_conf) {
-            (None, None) => binary::command_by(self.program.as_deref()),
-            (Some(processes), _) => {
-                // A process joins before it becomes the gateway, so that all of its memory counts.
-                let mut shell = Command::new("sh");
-                shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(processes).arg(binary::yett());
-                shell
-            }
-            (None, Some(resolv_conf)) => {
-                // None of these starts a process of its own, so that its number is the gateway's.
-                let mut alone = Command::new("unshare");
-                let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
-                alone.args(["--mount", "sh", "-c", script]).arg(resolv_conf).arg(binary::yett());
-                alone
-            }
-        };
-        command.args(["run", "--address", "127.0.0.1", "--config"]).arg(self.config);
+        let admin = SocketAddr::from((self.address, ports::free()));
+        let mut command = binary::command_by(self.program.as_deref());
+        if let [first, rest @ ..] = &self.wrapping[..] {
+            let mut outer = Command::new(first);
+            outer.args(rest).arg(command.get_program()).env_remove("YETT_BIN");
+            command = outer;
+        }
+        command.args(["run", "--address", &self.address.to_string(), "--config"]).arg(self.config);
         command.args(["--admin", &admin.to_string()]);
         command.arg("--admin-socket").arg(work.path().join("admin.sock"));
         command.arg("--access-log").arg(work.path().join("access.log"));
@@ -128,7 +136,7 @@ impl Start {
         for port in LISTENER_PORTS {
             let bound = ports::free();
             command.args(["--port-map", &format!("{port}={bound}")]);
-            binds.insert(port, SocketAddr::from((Ipv4Addr::LOCALHOST, bound)));
+            binds.insert(port, SocketAddr::from((self.address, bound)));
         }
         if let Some(settings) = self.settings {
             let file = work.path().join("yett.toml");
@@ -158,9 +166,9 @@ impl Node {
             arguments: Vec::new(),
             settings: None,
             variables: Vec::new(),
-            processes: None,
+            wrapping: Vec::new(),
             program: None,
-            resolv_conf: None,
+            address: Ipv4Addr::LOCALHOST.into(),
         }
     }
 

@@ -40,7 +40,12 @@ impl Stage {
 
     /// One mTLS listener whose clients are those of `ca`.
     pub fn of(ca: Ca, crl: Option<&str>) -> Self {
-        let (backend, site) = (Backend::start(), Site::new());
+        Self::before(Backend::start(), ca, crl)
+    }
+
+    /// The same before another backend.
+    pub fn before(backend: Backend, ca: Ca, crl: Option<&str>) -> Self {
+        let site = Site::new();
         site.tls_secret("server", &Ca::root("servers").server(&["gw.test", "*.gw.test"]));
         site.bundle("ca.bundle", &ca.pem(), crl);
         site.service("echo", &[backend.address()]);

@@ -22,6 +22,7 @@ mod h2spec;
 mod handshake_refusals;
 mod headers;
 mod identities;
+mod kernel;
 mod limits;
 mod names;
 mod network;

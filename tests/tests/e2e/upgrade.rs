@@ -18,20 +18,20 @@ use tempfile::TempDir;
 const MARGIN: Duration = Duration::from_secs(20);
 const UPGRADES: usize = 20;
 
-/// A clear and an mTLS listener, started by a path that can lead elsewhere later.
-struct Place {
+/// A path that a gateway is started by and that can lead elsewhere later.
+pub(crate) struct Place {
     folder: TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = TempDir::with_prefix("yett-program-").unwrap();
         let place = Self { folder };
         symlink(binary::yett(), place.path()).unwrap();
         place
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("yett")
     }
 
@@ -61,6 +61,7 @@ impl Place {
 /// Waits for the file, then is the binary.
 const WAIT: &str = r#"while [ ! -e "$GO" ]; do sleep 0.02; done; exec "$YETT" "$@""#;
 
+/// A clear and an mTLS listener, started by such a path.
 fn scene(settings: &str) -> (Scene, Place) {
     let (stage, place) = (Stage::new(), Place::new());
     Scene::with_clear_listener(&stage);
@@ -85,7 +86,12 @@ fn successor(scene: &Scene) -> u32 {
 #[test]
 fn twenty_upgrades_under_load_lose_nothing() {
     let (mut scene, _place) = scene("workers = 2\n");
-    let load = Load::of_all_kinds(&scene);
+    upgrades_lose_nothing(&mut scene);
+}
+
+/// Upgrades under load, one after the other.
+pub(crate) fn upgrades_lose_nothing(scene: &mut Scene) {
+    let load = Load::of_all_kinds(scene);
     let mut processes = BTreeSet::from([scene.node.id()]);
     let mut took = Vec::new();
     for turn in 0..UPGRADES {
@@ -144,9 +150,14 @@ fn a_process_that_merely_ends_and_begins_again_loses_connections() {
 #[test]
 fn the_old_process_may_be_killed_while_the_new_one_starts() {
     let (mut scene, place) = scene("workers = 2\n");
+    killed_while_the_new_one_starts(&mut scene, &place);
+}
+
+/// The old process is killed while the new one starts.
+pub(crate) fn killed_while_the_new_one_starts(scene: &mut Scene, place: &Place) {
     place.script(WAIT);
     scene.node.signal("USR2");
-    let successor = successor(&scene);
+    let successor = successor(scene);
     scene.node.kill();
     // Nobody accepts now; the sockets are on their way.
     let waiting: Vec<Http> = (0..8).map(|_| Http::clear(scene.node.http())).collect();
@@ -185,6 +196,11 @@ fn who_is_denied_while_the_new_process_starts_stays_denied() {
 #[test]
 fn the_old_process_may_be_killed_while_it_drains() {
     let (mut scene, _place) = scene("");
+    killed_while_it_drains(&mut scene);
+}
+
+/// The old process is killed while it drains.
+pub(crate) fn killed_while_it_drains(scene: &mut Scene) {
     let load =
         Load::new().connections(scene.node.http()).handshakes(scene.node.https(), scene.tls(&scene.alice));
     let http = Http::clear(scene.node.http());
@@ -211,7 +227,7 @@ fn connections_of(process: u32, addresses: &[SocketAddr]) -> usize {
         .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
         .collect();
     let ports: Vec<_> = addresses.iter().map(|address| format!(":{:04X}", address.port())).collect();
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let table = fs::read_to_string(format!("/proc/{process}/net/tcp")).unwrap();
     let open = table.lines().skip(1).filter(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         // 01 is ESTABLISHED.
@@ -223,11 +239,16 @@ fn connections_of(process: u32, addresses: &[SocketAddr]) -> usize {
 #[test]
 fn the_new_process_may_be_killed_before_it_is_ready() {
     let (mut scene, place) = scene("");
-    let load = Load::of_all_kinds(&scene);
+    new_one_killed(&mut scene, &place);
+}
+
+/// The new process is killed before it is ready.
+pub(crate) fn new_one_killed(scene: &mut Scene, place: &Place) {
+    let load = Load::of_all_kinds(scene);
     place.script(WAIT);
     let old = scene.node.id();
     scene.node.signal("USR2");
-    let successor = successor(&scene);
+    let successor = successor(scene);
     tools::run(Command::new("sh").args(["-c", &format!("kill -KILL {successor}")]));
     scene.node.wait_metric("yett_upgrades_total", &[("result", "failed")], 1.0);
     assert_eq!(scene.node.told_id(), Some(old));

@@ -1,8 +1,10 @@
 //! The walk-through: a user's three manifests as they are, and openssl's command lines as they are.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use gateway_tests::node::Start;
 use gateway_tests::pki::walkthrough::Walkthrough;
 use gateway_tests::{Backend, Ca, Curl, Node, OpenSsl, Site, wait};
 use serde_json::{Value, json};
@@ -20,16 +22,46 @@ fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/walkthrough")
 }
 
-fn walk() -> Walk {
-    let (pki, backend) = (Walkthrough::new(), Backend::start());
+/// Where the gateway of a walk runs.
+pub(crate) struct Ground<'a> {
+    /// Its address.
+    pub(crate) address: IpAddr,
+    /// That of the backend.
+    pub(crate) backend: IpAddr,
+    /// What is special about its start.
+    pub(crate) start: &'a dyn Fn(Start) -> Start,
+}
+
+const PLAIN: Ground<'_> = Ground {
+    address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    backend: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    start: &|start| start,
+};
+
+/// All that it shows, wherever the gateway runs.
+pub(crate) const CHECKS: [fn(&Ground<'_>); 6] = [
+    without_a_certificate,
+    with_the_certificate,
+    after_revocation,
+    a_resumed_session,
+    x509_v1_as_a_setting,
+    the_manifests_status,
+];
+
+fn walk(ground: &Ground<'_>) -> Walk {
+    walk_with(ground, "", true)
+}
+
+fn walk_with(ground: &Ground<'_>, settings: &str, has_crl: bool) -> Walk {
+    let (pki, backend) = (Walkthrough::new(), Backend::at("echo", SocketAddr::new(ground.backend, 0)));
     let site = Site::of_namespace("test-infra");
     for name in MANIFESTS {
         fs::copy(data().join(name), site.path().join(name)).unwrap();
     }
     site.tls_secret("listener-tls-secret", &Ca::root("servers").server(&["contoso.test"]));
-    site.bundle("ca.bundle", &pki.root_pem(), Some(&pki.crl_pem()));
+    site.bundle("ca.bundle", &pki.root_pem(), has_crl.then(|| pki.crl_pem()).as_deref());
     site.service("echo", &[backend.address()]);
-    let node = Node::on(&site).ready();
+    let node = (ground.start)(Node::on(&site).settings(settings)).ready();
     Walk { pki, backend, site, node }
 }
 
@@ -45,7 +77,11 @@ impl Walk {
 
 #[test]
 fn without_a_certificate_the_handshake_ends_in_alert_116() {
-    let walk = walk();
+    without_a_certificate(&PLAIN);
+}
+
+fn without_a_certificate(ground: &Ground<'_>) {
+    let walk = walk(ground);
     let answer = walk.curl().get(&walk.url());
     assert_ne!(answer.exit, 0, "{answer:?}");
     assert_eq!(answer.status, 0, "an HTTP answer came: {answer:?}");
@@ -68,7 +104,11 @@ fn the_clients_certificate_is_x509_v1_where_openssl_makes_it_so() {
 
 #[test]
 fn with_the_certificate_the_backend_answers_on_tls_1_2_and_1_3() {
-    let walk = walk();
+    with_the_certificate(&PLAIN);
+}
+
+fn with_the_certificate(ground: &Ground<'_>) {
+    let walk = walk(ground);
     let client = walk.pki.client();
     for (at_least, at_most) in [("--tlsv1.3", "1.3"), ("--tlsv1.2", "1.2")] {
         for http in ["--http1.1", "--http2"] {
@@ -84,7 +124,11 @@ fn with_the_certificate_the_backend_answers_on_tls_1_2_and_1_3() {
 
 #[test]
 fn after_revocation_the_client_reads_400_and_the_reason_and_nothing_reaches_the_backend() {
-    let walk = walk();
+    after_revocation(&PLAIN);
+}
+
+fn after_revocation(ground: &Ground<'_>) {
+    let walk = walk(ground);
     let client = walk.pki.client();
     let answer = walk.curl().cert(&client).get(&walk.url());
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -115,7 +159,11 @@ fn after_revocation_the_client_reads_400_and_the_reason_and_nothing_reaches_the_
 
 #[test]
 fn a_resumed_session_of_the_walk_throughs_client_is_revoked_too() {
-    let walk = walk();
+    a_resumed_session(&PLAIN);
+}
+
+fn a_resumed_session(ground: &Ground<'_>) {
+    let walk = walk(ground);
     let client = walk.pki.client();
     let session = walk.pki.path().join("session");
     for version in ["-tls1_3", "-tls1_2"] {
@@ -135,15 +183,11 @@ fn a_resumed_session_of_the_walk_throughs_client_is_revoked_too() {
 
 #[test]
 fn x509_v1_is_a_setting() {
-    let pki = Walkthrough::new();
-    let site = Site::of_namespace("test-infra");
-    for name in MANIFESTS {
-        fs::copy(data().join(name), site.path().join(name)).unwrap();
-    }
-    site.tls_secret("listener-tls-secret", &Ca::root("servers").server(&["contoso.test"]));
-    site.bundle("ca.bundle", &pki.root_pem(), None);
-    site.service("echo", &[Backend::start().address()]);
-    let node = Node::on(&site).settings("[tls]\nv1_client_certificates = false\n").ready();
+    x509_v1_as_a_setting(&PLAIN);
+}
+
+fn x509_v1_as_a_setting(ground: &Ground<'_>) {
+    let Walk { pki, node, .. } = walk_with(ground, "[tls]\nv1_client_certificates = false\n", false);
     if pki.client_version().starts_with('1') {
         for version in ["-tls1_3", "-tls1_2"] {
             let session = OpenSsl::to(node.https()).cert(&pki.client()).arg(version).get("/");
@@ -154,7 +198,11 @@ fn x509_v1_is_a_setting() {
 
 #[test]
 fn the_manifests_get_the_status_that_a_cluster_would_show() {
-    let walk = walk();
+    the_manifests_status(&PLAIN);
+}
+
+fn the_manifests_status(ground: &Ground<'_>) {
+    let walk = walk(ground);
     for (kind, name) in
         [("Gateway", "gateway-01"), ("HTTPRoute", "https-route"), ("FrontendTLSPolicy", "mtls-policy")]
     {
@@ -164,7 +212,8 @@ fn the_manifests_get_the_status_that_a_cluster_would_show() {
             let shown = masked(walk.node.status(kind, "test-infra", name));
             fs::write(&golden, serde_saphyr::to_string(&shown).unwrap()).unwrap();
         }
-        let expected: Value = serde_saphyr::from_str(&fs::read_to_string(&golden).unwrap()).unwrap();
+        let text = fs::read_to_string(&golden).unwrap().replace("127.0.0.1", &ground.address.to_string());
+        let expected: Value = serde_saphyr::from_str(&text).unwrap();
         let mut shown = Value::Null;
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
         // Status follows the listeners' binding, so the first file need not be the last.
@@ -180,7 +229,7 @@ fn the_manifests_get_the_status_that_a_cluster_would_show() {
     }
     wait::soon("the gateway's address", || {
         walk.node.status("Gateway", "test-infra", "gateway-01")["status"]["addresses"][0]["value"]
-            == "127.0.0.1"
+            == ground.address.to_string()
     });
 }
 
