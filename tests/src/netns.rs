@@ -1,6 +1,6 @@
 //! A network namespace with one wire to it, on which packets can be lost.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::panic::resume_unwind;
@@ -84,6 +84,28 @@ impl Netns {
     /// Never: it is one.
     pub fn far_address(&self) -> IpAddr {
         self.far_address.parse().expect("an address")
+    }
+
+    /// Another address of ours, that it is told of now.
+    ///
+    /// # Panics
+    /// Never: it is one.
+    pub fn second_address(&self) -> IpAddr {
+        // The other half of the block.
+        let address = self.near_address.replacen("198.18", "198.19", 1);
+        run("ip", &format!("addr add {address}/32 dev {}", self.near));
+        self.within(&format!("ip route add {address}/32 dev {}", self.far));
+        address.parse().expect("an address")
+    }
+
+    /// Has answers to a network that nobody is in sent over the wire, and thrown away at our end of it.
+    ///
+    /// # Panics
+    /// When that cannot be.
+    pub fn answer_nobody(&self, network: &str) {
+        let forwarding = format!("/proc/sys/net/ipv4/conf/{}/forwarding", self.near);
+        fs::write(forwarding, "0").expect("an interface need not forward");
+        self.within(&format!("ip route add {network} via {}", self.near_address));
     }
 
     /// The name of its end of the wire.

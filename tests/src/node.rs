@@ -33,6 +33,7 @@ pub struct Start {
     wrapping: Vec<OsString>,
     program: Option<PathBuf>,
     address: IpAddr,
+    user: Option<u32>,
 }
 
 /// A running gateway; it is killed when dropped.
@@ -97,6 +98,16 @@ impl Start {
         self
     }
 
+    /// As another user, with these capabilities and no others, such as `+bpf,+perfmon`.
+    #[must_use]
+    pub fn user(mut self, user: u32, capabilities: &str) -> Self {
+        self.user = Some(user);
+        let command = ["setpriv".into(), format!("--reuid={user}"), format!("--regid={user}")];
+        let few = format!("-all{}{capabilities}", if capabilities.is_empty() { "" } else { "," });
+        let sets = [format!("--inh-caps={few}"), format!("--ambient-caps={few}")];
+        self.through(command).through(["--clear-groups"]).through(sets)
+    }
+
     /// With this file as its `/etc/resolv.conf`.
     #[must_use]
     pub fn resolving(self, resolv_conf: &Path) -> Self {
@@ -120,6 +131,11 @@ impl Start {
     /// When it cannot be started.
     pub fn spawn(self) -> Node {
         let work = TempDir::with_prefix("yett-node-").expect("a folder can be made");
+        if let Some(user) = self.user {
+            for folder in [work.path(), &self.config] {
+                tools::run(Command::new("chown").arg("-R").arg(user.to_string()).arg(folder));
+            }
+        }
         let admin = SocketAddr::from((self.address, ports::free()));
         let mut command = binary::command_by(self.program.as_deref());
         if let [first, rest @ ..] = &self.wrapping[..] {
@@ -169,6 +185,7 @@ impl Node {
             wrapping: Vec::new(),
             program: None,
             address: Ipv4Addr::LOCALHOST.into(),
+            user: None,
         }
     }
 

@@ -11,7 +11,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 const CONNECTIONS: usize = 1000;
 
 /// The CPUs that the tests may use; None, said aloud, where there is nothing to tell apart.
-fn cpus() -> Option<Vec<usize>> {
+pub(crate) fn cpus() -> Option<Vec<usize>> {
     let allowed = sched_getaffinity(None).unwrap();
     let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
     if cpus.len() < 2 || thread::available_parallelism().unwrap().get() != cpus.len() {

@@ -1,12 +1,10 @@
 //! The programs attached in each of the ways that there are: the same answers, and counts of what was done.
 
-use std::fs;
-
 use aya::EbpfLoader;
 use aya::programs::{Xdp, XdpMode};
 use gateway_tests::{Http, Node, wait};
 
-use super::{Held, Place, Wired};
+use super::{Held, Place, Wired, object};
 use crate::walkthrough::{CHECKS, Ground};
 
 /// The setting, the program and the mode that the metric names.
@@ -69,7 +67,8 @@ fn counts_match_what_was_done_and_an_end_leaves_nothing() {
         wired.scene.node.wait_metric("yett_bpf_connections_total", &[], connections);
         assert_eq!(wired.count("syns_total", &[]), connections, "{attach}");
         assert_eq!(wired.count("connections_total", &[]), connections, "{attach}");
-        assert_eq!(wired.count("chosen_total", &[]), connections, "{attach}");
+        // A packet that comes after the end of its connection is looked up among the listening sockets too.
+        assert!((connections..=connections + 2.0).contains(&wired.count("chosen_total", &[])), "{attach}");
         assert_eq!(wired.count("chosen_total", &[("by", "kernel")]), 0.0, "{attach}");
         assert!(wired.count("chosen_total", &[("by", "cpu")]) > connections * 0.9, "{attach}");
         for none in ["syn_retries_total", "connections_unmatched_total", "connections_unaccepted_total"] {
@@ -95,7 +94,7 @@ fn counts_match_what_was_done_and_an_end_leaves_nothing() {
         if attach == "clsact" {
             // A filter is on the interface for good, and it is known how to take it off.
             let link = wired.place.netns.far_link().to_owned();
-            let clean = || gateway::datapath::clean(None, &[link.clone()]).unwrap();
+            let clean = || gateway::datapath::clean(None, std::slice::from_ref(&link)).unwrap();
             assert_eq!(wired.place.netns.inside(clean), [format!("the filter of {link}")]);
             assert!(wired.place.netns.inside(clean).is_empty());
         }
@@ -130,8 +129,7 @@ fn kept_they_are_taken_over_by_the_next_start() {
 #[test]
 fn who_has_the_place_for_xdp_keeps_it_and_is_named() {
     let Some(place) = Place::new("who_has_the_place_for_xdp_keeps_it_and_is_named") else { return };
-    let object = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway-ebpf/prebuilt/yett.bpf.o");
-    let mut other = EbpfLoader::new().load(&fs::read(object).unwrap()).unwrap();
+    let mut other = EbpfLoader::new().load(&object()).unwrap();
     let floor: &mut Xdp = other.program_mut("floor_xdp").unwrap().try_into().unwrap();
     floor.load().unwrap();
     let id = floor.info().unwrap().id();

@@ -2,6 +2,11 @@
 //! whose other end the clients have.
 
 mod attach;
+mod confinement;
+mod connections;
+mod continuity;
+mod deny;
+mod flood;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -122,6 +127,12 @@ impl Place {
         // The kernel lets go of a program a moment after its last user.
         wait::soon(&format!("{description}: its programs to be gone"), || !had.is_any_loaded());
     }
+}
+
+/// The object that the binary embeds.
+pub(crate) fn object() -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway-ebpf/prebuilt/yett.bpf.o");
+    fs::read(path).unwrap()
 }
 
 /// The programs that a process holds, by itself or through links.
