@@ -6,6 +6,7 @@ mod connections;
 mod control;
 mod demo;
 mod deny;
+mod doctor;
 mod explain;
 mod generate;
 mod run;
@@ -47,6 +48,11 @@ enum Command {
     Connections(connections::Arguments),
     /// Show or change the list of networks whose connections are not wanted
     Deny(deny::Arguments),
+    /// Say what this machine offers to the datapath, and how packets come to its CPUs
+    ///
+    /// Nothing is changed, and no running gateway is asked. It is best run as the gateway is: as the same user, with the same
+    /// capabilities. Exits with 1 where something is lacking.
+    Doctor(doctor::Arguments),
     /// Have a running gateway read its configuration; returns after the swap
     Reload(control::Arguments),
     /// Have a running gateway drain and end
@@ -78,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Connections(arguments) => connections::run(&arguments),
         Command::Deny(arguments) => deny::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Reload(arguments) => control::reload(&arguments),
         Command::Drain(arguments) => control::drain(&arguments),
         Command::Upgrade(arguments) => control::upgrade(&arguments),

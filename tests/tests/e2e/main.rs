@@ -10,6 +10,7 @@ mod clocks;
 mod confinement;
 mod connections;
 mod deny;
+mod doctor;
 mod documents;
 mod drain;
 mod examples;
