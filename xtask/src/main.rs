@@ -66,6 +66,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Run the Gateway API's conformance suite against the cluster of `kube up`; `--help` after it says more
+    #[command(disable_help_flag = true)]
+    Conformance {
+        /// Passed on: where the report goes, and after `--` the suite's own flags
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Check import directions, purity, unsafe, lint exceptions and the like
     Tidy,
     /// The kernel programs: build them, or check that the committed object is what the sources give
@@ -99,6 +106,7 @@ fn main() -> ExitCode {
         Command::Test { args } => test::run(&args),
         Command::Soak { args } => soak::run(&args),
         Command::Kube { args } => kube::run(&args),
+        Command::Conformance { args } => kube::run(&[&["conformance".to_owned()], args.as_slice()].concat()),
         Command::Tidy => tidy::run(),
         Command::Bench { command } => bench::run(&command),
         Command::Ebpf { command } => ebpf::run(&command),

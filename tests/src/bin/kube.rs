@@ -68,6 +68,21 @@ enum Command {
         /// Which
         part: String,
     },
+    /// Run the Gateway API's conformance suite, unchanged, against what serves in the cluster
+    Conformance {
+        /// Where the report is written; otherwise into the cluster's folder
+        #[arg(long)]
+        report: Option<PathBuf>,
+        /// The class of the Gateways
+        #[arg(long, default_value = "yett")]
+        class: String,
+        /// What is claimed: profiles, separated by commas
+        #[arg(long, default_value = "GATEWAY-HTTP")]
+        profiles: String,
+        /// Passed on to the suite: `-supported-features=…`, `-run-test=…`, `-skip-tests=…`, and so on
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     #[command(hide = true)]
     Serve { folder: PathBuf },
     #[command(hide = true)]
@@ -125,6 +140,17 @@ fn run(kube: &Kube) -> Result<()> {
             Err(command.args(&args[1..]).env("KUBECONFIG", cluster.kubeconfig()).exec())
                 .context("starting a program")
         }
+        Command::Conformance { report, class, profiles, args } => {
+            let cluster = Cluster::at(&folder)?;
+            let own = cluster.folder().join("report.yaml");
+            let report = std::path::absolute(report.as_ref().unwrap_or(&own))?;
+            let mut suite = cluster.command(cluster.programs().path("conformance"));
+            suite.args(["-test.v", "-test.run=^TestConformance$"]);
+            suite.arg(format!("-gateway-class={class}")).arg(format!("-conformance-profiles={profiles}"));
+            suite.arg(format!("-report-output={}", report.display())).args(PROJECT);
+            // Of a flag that is given twice the suite takes the second.
+            Err(suite.args(args).env("KUBECONFIG", cluster.kubeconfig()).exec()).context("starting the suite")
+        }
         Command::Kill { part } => Cluster::at(&folder)?.kill(part),
         Command::Start { part } => Cluster::at(&folder)?.start(part),
         Command::Serve { folder } => serve(folder),
@@ -132,6 +158,15 @@ fn run(kube: &Kube) -> Result<()> {
         Command::Container { .. } => Ok(()),
     }
 }
+
+/// Whose report it is; the suite writes none without.
+const PROJECT: [&str; 5] = [
+    "-organization=yett",
+    "-project=yett",
+    "-url=https://gateway.yett.dev",
+    concat!("-version=v", env!("CARGO_PKG_VERSION")),
+    "-contact=https://gateway.yett.dev",
+];
 
 fn status(cluster: &Cluster) -> Result<()> {
     let status = cluster.status()?;
