@@ -266,6 +266,9 @@ impl Control {
         let generation = built.snapshot.generation;
         self.snapshot.store(built.snapshot);
         held.difference(&addresses).for_each(|address| self.manager.forget(*address));
+        let known = held.iter().filter(|address| addresses.contains(address)).copied();
+        let known = known.chain(prepared.sockets().map(|(address, _)| address)).collect();
+        self.datapath.expect(&known, prepared.sockets());
         failed.extend(self.sockets.commit(prepared, &addresses));
         self.frontends = wanted.iter().map(|(address, frontend)| (*address, frontend.to_string())).collect();
         self.tell_datapath();

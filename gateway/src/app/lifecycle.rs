@@ -276,6 +276,9 @@ async fn follow(
     let mut refresh = interval(REFRESH);
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
     refresh.reset();
+    // A time of its own: what happens every second must not put it off.
+    let mut retry = interval(BIND_RETRY);
+    retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut beat = interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -326,7 +329,7 @@ async fn follow(
                 control.deny(&denials.published().load_full());
             }
             _ = beat.tick() => control.beat(),
-            () = sleep(BIND_RETRY), if control.has_unfinished() => drop(control.refresh()),
+            _ = retry.tick(), if control.has_unfinished() => drop(control.refresh()),
             _ = refresh.tick() => drop(control.refresh()),
         }
     }

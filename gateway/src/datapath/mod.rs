@@ -207,6 +207,19 @@ impl Datapath {
         self.is_held_back = false;
     }
 
+    /// Makes addresses known, and the sockets that are about to listen on some of them, so that every connection is told of
+    /// from the first one on.
+    pub fn expect<'a, S: std::os::fd::AsRawFd + 'a>(
+        &mut self,
+        addresses: &BTreeSet<SocketAddr>,
+        sockets: impl IntoIterator<Item = (SocketAddr, &'a [S])>,
+    ) {
+        let Some(on) = self.on.as_mut().filter(|_| !self.is_held_back) else { return };
+        for failure in on.tables.expect(addresses, sockets) {
+            tracing::debug!(failure, "not known to the programs before it listens");
+        }
+    }
+
     /// Makes the front ends of the kernel those that listen, each with the name that its counts have.
     pub fn follow(
         &mut self,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 use aya::maps::lpm_trie::Key;
@@ -107,6 +107,37 @@ impl Tables {
         pick: BorrowedFd<'_>,
         sockets: &BTreeMap<SocketAddr, Vec<TcpListener>>,
     ) -> Vec<String> {
+        let mut failures = self.know(sockets.keys());
+        for (address, listeners) in sockets {
+            if self.installed.insert(*address)
+                && let Some(frontend) = self.frontends.at(*address)
+            {
+                failures.extend(self.install(pick, *address, frontend, listeners));
+            }
+        }
+        failures
+    }
+
+    /// Makes addresses known, and the sockets that are about to listen on them: every connection is told of from the first
+    /// one on.
+    pub(super) fn expect<'a, S: AsRawFd + 'a>(
+        &mut self,
+        addresses: &BTreeSet<SocketAddr>,
+        sockets: impl IntoIterator<Item = (SocketAddr, &'a [S])>,
+    ) -> Vec<String> {
+        let mut failures = self.know(addresses);
+        for (address, sockets) in sockets {
+            if let Some(frontend) = self.frontends.at(address)
+                && let Err(error) = self.mark(frontend, sockets)
+            {
+                failures.push(format!("{address}: {}", of_map(&error)));
+            }
+        }
+        failures
+    }
+
+    /// Makes the front ends those of the addresses.
+    fn know<'a>(&mut self, addresses: impl IntoIterator<Item = &'a SocketAddr>) -> Vec<String> {
         let mut failures = Vec::new();
         let mut tried = |what: &dyn std::fmt::Display, outcome: Result<(), MapError>| {
             if let Err(error) = outcome {
@@ -131,11 +162,12 @@ impl Tables {
                 tried(&"the ports", self.ports.set(port.into(), bits, 0));
             }
         }
-        let changes = self.frontends.follow(sockets.keys());
+        let changes = self.frontends.follow(addresses);
         for key in &changes.removed {
             tried(&"a front end that went", self.known.remove(key));
         }
-        self.installed.retain(|address| sockets.contains_key(address));
+        let frontends = &self.frontends;
+        self.installed.retain(|address| frontends.at(*address).is_some());
         self.counted.retain(|id, _| !changes.added.iter().any(|(_, added)| added.id == *id));
         for (address, frontend) in &changes.added {
             tried(&address, forget(&mut self.counters, frontend.id));
@@ -147,17 +179,22 @@ impl Tables {
         failures.extend(changes.left_out.iter().map(|address| {
             format!("{address} is one of more than {FRONTENDS_MAX} front ends: served, and not counted")
         }));
-        for (address, listeners) in sockets {
-            if self.installed.insert(*address)
-                && let Some(frontend) = self.frontends.at(*address)
-            {
-                failures.extend(self.install(pick, *address, frontend, listeners));
-            }
-        }
         failures
     }
 
-    /// Makes the sockets of an address known. A connection is told of from then on.
+    /// Puts what connections begin with on their listening sockets.
+    fn mark(&mut self, frontend: Frontend, sockets: &[impl AsRawFd]) -> Result<(), MapError> {
+        let template = Connection { layout: LAYOUT, frontend: frontend.id, ..Connection::default() };
+        for socket in sockets {
+            // One that a predecessor has put there is the same, and its connections are being copied from it.
+            if !self.templates.get(socket, 0).is_ok_and(|is| is == template) {
+                self.templates.insert(socket, template, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the sockets of an address known.
     fn install(
         &mut self,
         pick: BorrowedFd<'_>,
@@ -165,15 +202,8 @@ impl Tables {
         frontend: Frontend,
         listeners: &[TcpListener],
     ) -> Option<String> {
-        let template = Connection { layout: LAYOUT, frontend: frontend.id, ..Connection::default() };
-        for listener in listeners {
-            // One that a predecessor has put there is the same, and its connections are being copied from it.
-            if self.templates.get(listener, 0).is_ok_and(|is| is == template) {
-                continue;
-            }
-            if let Err(error) = self.templates.insert(listener, template, 0) {
-                return Some(format!("{address}: {}", of_map(&error)));
-            }
+        if let Err(error) = self.mark(frontend, listeners) {
+            return Some(format!("{address}: {}", of_map(&error)));
         }
         let program = match self.pick {
             Pick::Cpu | Pick::Hash => Some(pick),

@@ -109,6 +109,11 @@ pub fn bind(address: SocketAddr, workers: usize, beside_own: bool) -> Result<Bou
 }
 
 impl Bound {
+    /// They.
+    pub(super) fn sockets(&self) -> &[Socket] {
+        &self.sockets
+    }
+
     /// How many of the sockets a former process has left.
     pub(super) fn inherited(&self) -> usize {
         self.inherited

@@ -8,6 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 
+use socket2::Socket;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
@@ -47,6 +48,11 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// The sockets by address, before they listen.
+    pub fn sockets(&self) -> impl Iterator<Item = (SocketAddr, &[Socket])> {
+        self.new.iter().map(|(address, bound)| (*address, bound.sockets()))
+    }
+
     /// How many sockets of each address a former process has left.
     pub fn inherited(&self) -> BTreeMap<SocketAddr, usize> {
         self.new.iter().map(|(address, bound)| (*address, bound.inherited())).collect()
