@@ -4,7 +4,7 @@ mod advice;
 mod machine;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -12,7 +12,8 @@ use serde_json::json;
 
 use super::Failure;
 use super::table::aligned;
-use crate::datapath::{StageOutcome, StageResult, interfaces};
+use crate::datapath::{self, Datapath, StageError, StageOutcome, StageResult, interfaces};
+use crate::model::datapath::{Attach, DatapathMode};
 use advice::{Advice, in_words};
 use machine::Machine;
 
@@ -23,6 +24,15 @@ pub(super) struct Arguments {
     /// elsewhere can use
     #[arg(long, value_name = "NAME")]
     interface: Vec<String>,
+    /// Load and attach the programs for a moment, and say how each stage came out
+    #[arg(long)]
+    load: bool,
+    /// Take off what a gateway that is gone has left pinned, and its filters, and do nothing else
+    #[arg(long, conflicts_with = "load")]
+    clean: bool,
+    /// Where in a BPF file system that gateway had its names
+    #[arg(long, value_name = "PATH", env = "YETT_DATAPATH_PINS", default_value = "/sys/fs/bpf/yett")]
+    pins: PathBuf,
     /// Form of the output
     #[arg(short, long, value_name = "FORM", default_value = "text")]
     output: Output,
@@ -44,18 +54,49 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     } else {
         arguments.interface.iter().cloned().collect()
     };
+    if arguments.clean {
+        let wanted: Vec<String> = wanted.into_iter().collect();
+        let gone = datapath::clean(Some(&arguments.pins), &wanted).map_err(Failure::operation)?;
+        let text = if gone.is_empty() {
+            "nothing was left\n".to_owned()
+        } else {
+            format!("taken off: {}\n", gone.join(", "))
+        };
+        return super::print(&text);
+    }
     let machine = Machine::read(Path::new("/"), &wanted);
     if let Some(name) =
         wanted.iter().find(|name| !machine.interfaces.iter().any(|found| found.name == **name))
     {
         return Err(Failure::operation(anyhow::anyhow!("there is no interface {name}")));
     }
-    let examined = Examined { stages: Vec::new(), advice: advice::of(&machine), machine };
+    let stages = if arguments.load { load(&wanted) } else { Vec::new() };
+    let examined = Examined { stages, advice: advice::of(&machine), machine };
     super::print(&match arguments.output {
         Output::Text => examined.text(),
         Output::Json => examined.json(),
     })?;
     Ok(if examined.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Loads and attaches, as a gateway would that is not told otherwise, and takes everything off again.
+fn load(interfaces: &BTreeSet<String>) -> Vec<StageOutcome> {
+    let config = datapath::Config {
+        mode: DatapathMode::Auto,
+        attach: Attach::Auto,
+        interfaces: interfaces.iter().cloned().collect(),
+        addresses: Vec::new(),
+        pins: None,
+        keep: false,
+        wire_metrics: true,
+        pick: datapath::Pick::Cpu,
+        cpus: vec![None],
+    };
+    match Datapath::start(&config) {
+        Ok(datapath) => datapath.outcomes().to_vec(),
+        // Nothing is required.
+        Err(StageError { stage, words }) => vec![StageOutcome { stage, result: StageResult::Failed, words }],
+    }
 }
 
 /// All that was found.

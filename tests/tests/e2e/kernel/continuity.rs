@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use aya::EbpfLoader;
 use gateway_common::object::{LAYOUT, map};
 use gateway_tests::load::Load;
-use gateway_tests::{Http, Node, wait};
+use gateway_tests::{Http, Node, binary, wait};
 
-use super::{Wired, object};
+use super::{Held, Wired, object};
 use crate::upgrade;
 
 #[test]
@@ -44,6 +44,29 @@ fn after_a_crash_counts_go_on_and_nobody_waits_in_vain() {
         assert!(wired.count("syns_total", &[]) >= 16.0, "{attach}");
         assert_eq!(wired.attached().len(), 3);
     }
+}
+
+#[test]
+fn the_doctor_takes_off_what_a_killed_gateway_has_left() {
+    let Some(mut wired) = Wired::new("the_doctor_takes_off_what_a_killed_gateway_has_left", "tcx") else {
+        return;
+    };
+    let had = Held::by(&wired.scene.node);
+    let pins = wired.place.pins();
+    let clean = || {
+        let mut yett = binary::command();
+        yett.args(["doctor", "--clean", "--interface", "lo", "--pins"]).arg(&pins);
+        yett.output().unwrap()
+    };
+    let refused = clean();
+    assert_eq!(refused.status.code(), Some(1), "a gateway uses them");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("another process's"), "{refused:?}");
+    wired.connect(1);
+    wired.scene.node.kill();
+    assert!(!wired.place.pinned().is_empty() && had.is_any_loaded());
+    let cleaned = clean();
+    assert_eq!(cleaned.status.code(), Some(0), "{cleaned:?}");
+    wired.place.assert_clean(&had, "after the doctor");
 }
 
 /// A map of the object, with other room, pinned somewhere.
