@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use aya::EbpfLoader;
@@ -158,6 +158,40 @@ fn upgraded(test: &str, settings: &str, body: impl FnOnce(&mut Wired, &upgrade::
     let records = wired.scene.node.records(20, new);
     let known = records.iter().filter(|record| record["kernel"]["syn_tries"] == 1).count();
     assert_eq!(known, records.len(), "{records:?}");
+}
+
+#[test]
+fn an_upgrade_with_privileges_replaces_the_programs_and_counts_go_on() {
+    let test = "an_upgrade_with_privileges_replaces_the_programs_and_counts_go_on";
+    let Some(mut wired) = Wired::new(test, "tcx") else { return };
+    wired.connect(3);
+    wired.scene.node.wait_metric("yett_bpf_syns_total", &[], 3.0);
+    let former = wired.place.tcx();
+    // As if another version had loaded them.
+    let layout = wired.place.pins().join(format!("v{LAYOUT}"));
+    let is_marker = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("object-");
+    let marker =
+        || fs::read_dir(&layout).unwrap().map(|entry| entry.unwrap().path()).find(is_marker).unwrap();
+    let own = marker();
+    fs::rename(&own, layout.join("object-00")).unwrap();
+    let mut yett = binary::command();
+    yett.args(["upgrade", "--admin-socket"]).arg(wired.scene.node.admin_socket());
+    let output = yett.arg("--pins").arg(wired.place.pins()).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && told.starts_with("programs in the kernel replaced, 3 links"),
+        "{output:?}"
+    );
+    let (_, answer) = told.split_once('\n').unwrap();
+    let answer: serde_json::Value = serde_json::from_str(answer).unwrap();
+    wired.scene.node.follow(answer["process"].as_u64().unwrap().try_into().unwrap());
+    wired.scene.node.wait_ready();
+    assert_eq!(marker(), own, "it is said whose they are now");
+    let now = wired.place.tcx();
+    assert!(now.len() == 1 && now != former, "{former:?} {now:?}");
+    wired.connect(4);
+    wired.scene.node.wait_metric("yett_bpf_syns_total", &[], 7.0);
+    assert_eq!(wired.count("chosen_total", &[("by", "kernel")]), 0.0);
 }
 
 fn id(record: &serde_json::Value) -> String {
