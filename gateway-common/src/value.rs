@@ -158,6 +158,29 @@ pub struct Counters {
     pub migrated: u64,
 }
 
+impl Counters {
+    /// These and those of another CPU.
+    pub const fn plus(&self, other: &Counters) -> Counters {
+        Counters {
+            packets: self.packets + other.packets,
+            bytes: self.bytes + other.bytes,
+            syns: self.syns + other.syns,
+            syn_retries: self.syn_retries + other.syn_retries,
+            slots_overwritten: self.slots_overwritten + other.slots_overwritten,
+            established: self.established + other.established,
+            unmatched: self.unmatched + other.unmatched,
+            unaccepted: self.unaccepted + other.unaccepted,
+            dropped: [self.dropped[0] + other.dropped[0], self.dropped[1] + other.dropped[1]],
+            observed: [self.observed[0] + other.observed[0], self.observed[1] + other.observed[1]],
+            allowed: self.allowed + other.allowed,
+            picked_cpu: self.picked_cpu + other.picked_cpu,
+            picked_hash: self.picked_hash + other.picked_hash,
+            picked_kernel: self.picked_kernel + other.picked_kernel,
+            migrated: self.migrated + other.migrated,
+        }
+    }
+}
+
 /// Counts of one CPU over all packets; the only value of `TOTALS`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -170,6 +193,18 @@ pub struct Totals {
     pub unreadable: u64,
     /// Events that found the ring buffer full.
     pub events_lost: u64,
+}
+
+impl Totals {
+    /// These and those of another CPU.
+    pub const fn plus(&self, other: &Totals) -> Totals {
+        Totals {
+            packets: self.packets + other.packets,
+            fragments: self.fragments + other.fragments,
+            unreadable: self.unreadable + other.unreadable,
+            events_lost: self.events_lost + other.events_lost,
+        }
+    }
 }
 
 /// What the kernel remembers of a SYN until the connection is established; `SLOTS` is indexed by the flow's hash.

@@ -100,6 +100,11 @@ impl Control {
     /// Reads the documents and puts what they say in service.
     pub(super) fn reload(&mut self, source: &mut Source) -> Reloaded {
         let started = Instant::now();
+        if !source.is_complete() {
+            // Nothing is known yet: what is not served must not pass for served.
+            let generation = self.snapshot.load().generation;
+            return Reloaded { result: ReloadResult::Rejected, generation, errors: 0 };
+        }
         self.manager.reloading();
         let loaded = source.read();
         self.take(loaded, started)

@@ -213,9 +213,7 @@ async fn begin(
     started: Instant,
 ) -> Option<String> {
     let Some(predecessor) = estate.predecessor.take() else {
-        if source.is_complete() {
-            control.reload(source);
-        }
+        control.reload(source);
         // Else what a service manager kept waits for documents that can be used.
         if control.ready().is_ok() {
             control.give_up();
@@ -330,7 +328,7 @@ async fn follow(
             }
             _ = beat.tick() => control.beat(),
             _ = retry.tick(), if control.has_unfinished() => drop(control.refresh()),
-            _ = refresh.tick() => drop(control.refresh()),
+            _ = refresh.tick(), if source.is_complete() => drop(control.refresh()),
         }
     }
 }

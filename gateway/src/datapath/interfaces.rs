@@ -65,14 +65,14 @@ impl Interface {
 
     /// Whether it is a physical card with a driver whose XDP is proven.
     pub fn is_fit_for_native(&self) -> bool {
-        driver(&self.name).is_some_and(|driver| NATIVE_DRIVERS.contains(&driver.as_str()))
+        let folder = Path::new("/sys/class/net").join(&self.name);
+        driver(&folder).is_some_and(|driver| NATIVE_DRIVERS.contains(&driver.as_str()))
     }
 }
 
-/// The driver of a physical card; None for virtual interfaces.
-pub fn driver(interface: &str) -> Option<String> {
-    let link = Path::new("/sys/class/net").join(interface).join("device/driver");
-    Some(std::fs::read_link(link).ok()?.file_name()?.to_str()?.to_owned())
+/// The driver of a physical card, by the interface's folder in sysfs; None for virtual interfaces.
+pub fn driver(folder: &Path) -> Option<String> {
+    Some(std::fs::read_link(folder.join("device/driver")).ok()?.file_name()?.to_str()?.to_owned())
 }
 
 /// The interfaces that hold one of these addresses; of no addresses, one that a client elsewhere can use. Loopback alone

@@ -21,6 +21,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aya::util::KernelVersion;
 use gateway_common::object::{map, program};
@@ -96,8 +97,8 @@ pub struct Datapath {
     /// Addresses whose interfaces are to be attached, where the configuration does not name interfaces.
     watched: Option<Vec<IpAddr>>,
     outcomes: Vec<StageOutcome>,
-    /// Whether another process speaks to the programs as yet.
-    is_held_back: bool,
+    /// Whether this process speaks to the programs: not before its predecessor's last word, nor after its own.
+    speaks: Arc<AtomicBool>,
 }
 
 struct On {
@@ -113,7 +114,7 @@ struct On {
 impl Datapath {
     /// None: no programs.
     pub fn off() -> Self {
-        Self { on: None, watched: None, outcomes: Vec::new(), is_held_back: false }
+        Self { on: None, watched: None, outcomes: Vec::new(), speaks: Arc::default() }
     }
 
     /// Loads and attaches what the configuration asks for, or takes over what a process that died has left in pins. Asks
@@ -130,6 +131,7 @@ impl Datapath {
             Ok(on) => datapath.on = Some(on),
             Err(error) => datapath.failed(error, config)?,
         }
+        datapath.speaks.store(true, Ordering::Relaxed);
         datapath.watched = config.interfaces.is_empty().then(|| config.addresses.clone());
         Ok(datapath)
     }
@@ -162,7 +164,6 @@ impl Datapath {
             }
             Err(error) => datapath.failed(error, config)?,
         }
-        datapath.is_held_back = true;
         datapath.watched = config.interfaces.is_empty().then(|| config.addresses.clone());
         Ok(datapath)
     }
@@ -199,12 +200,22 @@ impl Datapath {
 
     /// The way to the connections' notes, for workers.
     pub fn handles(&self) -> Handles {
-        Handles(self.on.as_ref().map(|on| Arc::clone(&on.maps)))
+        let maps = self.on.as_ref().map(|on| Arc::clone(&on.maps));
+        Handles { maps, speaks: Arc::clone(&self.speaks) }
     }
 
     /// Speaks to the programs from now on; the predecessor no longer does.
     pub fn speak(&mut self) {
-        self.is_held_back = false;
+        if let Some(on) = &mut self.on {
+            on.tables.catch_up();
+        }
+        self.speaks.store(true, Ordering::Relaxed);
+    }
+
+    /// The programs, while this process is the one that speaks to them.
+    fn spoken_to(&mut self) -> Option<&mut On> {
+        let speaks = self.speaks.load(Ordering::Relaxed);
+        self.on.as_mut().filter(|_| speaks)
     }
 
     /// Makes addresses known, and the sockets that are about to listen on some of them, so that every connection is told of
@@ -214,7 +225,7 @@ impl Datapath {
         addresses: &BTreeSet<SocketAddr>,
         sockets: impl IntoIterator<Item = (SocketAddr, &'a [S])>,
     ) {
-        let Some(on) = self.on.as_mut().filter(|_| !self.is_held_back) else { return };
+        let Some(on) = self.spoken_to() else { return };
         for failure in on.tables.expect(addresses, sockets) {
             tracing::debug!(failure, "not known to the programs before it listens");
         }
@@ -227,7 +238,7 @@ impl Datapath {
         names: &BTreeMap<SocketAddr, String>,
         metrics: &Metrics,
     ) {
-        let Some(on) = self.on.as_mut().filter(|_| !self.is_held_back) else { return };
+        let Some(on) = self.spoken_to() else { return };
         let mut failures = on.tables.follow(on.pick.as_fd(), sockets);
         on.tables.name(names, metrics);
         failures.extend(on.tables.beat().err());
@@ -245,7 +256,7 @@ impl Datapath {
 
     /// Makes the deny list of the kernel this one.
     pub fn deny(&mut self, list: &DenyList) {
-        if let Some(on) = self.on.as_mut().filter(|_| !self.is_held_back)
+        if let Some(on) = self.spoken_to()
             && let Err(error) = on.tables.deny(list)
         {
             // Who is denied is decided in user space too: nobody comes in who should not.
@@ -255,7 +266,7 @@ impl Datapath {
 
     /// Gives a sign of life, and reads the counts. To be called every second.
     pub fn beat(&mut self, metrics: &Metrics) {
-        let Some(on) = self.on.as_mut().filter(|_| !self.is_held_back) else { return };
+        let Some(on) = self.spoken_to() else { return };
         if let Err(error) = on.tables.beat() {
             tracing::debug!(%error, "no sign of life");
         }
@@ -305,6 +316,7 @@ impl Datapath {
 
     /// Another process has it all: nothing is taken off when this one ends.
     pub fn leave(&mut self) {
+        self.speaks.store(false, Ordering::Relaxed);
         self.on = None;
     }
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, MapData, SkStorage};
@@ -25,7 +26,11 @@ pub struct Seen {
 
 /// The way to the maps for workers; may go to other threads.
 #[derive(Clone, Debug, Default)]
-pub struct Handles(pub(super) Option<Arc<Maps>>);
+pub struct Handles {
+    pub(super) maps: Option<Arc<Maps>>,
+    /// Whether this process speaks to the programs; another one may have the maps too.
+    pub(super) speaks: Arc<AtomicBool>,
+}
 
 /// One worker's handles; nothing while the datapath is off.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +38,7 @@ pub struct Notes(Option<Rc<Inner>>);
 
 struct Inner {
     worker: u32,
+    speaks: Arc<AtomicBool>,
     connections: SkStorage<MapData, Connection>,
     accepted: RefCell<SkStorage<MapData, u64>>,
     workers: RefCell<Array<MapData, u32>>,
@@ -47,8 +53,8 @@ impl std::fmt::Debug for Inner {
 impl Handles {
     /// Those of the worker with this number.
     pub fn notes(&self, worker: usize) -> Notes {
-        let Some(maps) = &self.0 else { return Notes::default() };
-        match Inner::new(maps, worker) {
+        let Some(maps) = &self.maps else { return Notes::default() };
+        match Inner::new(maps, Arc::clone(&self.speaks), worker) {
             Ok(inner) => Notes(Some(Rc::new(inner))),
             Err(error) => {
                 tracing::error!(worker, %error, "a worker cannot read what the kernel notes");
@@ -59,8 +65,9 @@ impl Handles {
 }
 
 impl Inner {
-    fn new(maps: &Maps, worker: usize) -> Result<Self, StageError> {
+    fn new(maps: &Maps, speaks: Arc<AtomicBool>, worker: usize) -> Result<Self, StageError> {
         Ok(Self {
+            speaks,
             worker: u32::try_from(worker).unwrap_or(u32::MAX),
             connections: maps.typed(map::CONNECTIONS)?,
             accepted: RefCell::new(maps.typed(map::ACCEPTED)?),
@@ -80,7 +87,8 @@ impl Notes {
 
     /// This worker has more than its share of the connections, or no longer.
     pub fn over_share(&self, is_over: bool) {
-        if let Some(inner) = &self.0 {
+        // While it drains, the worker of this number is the successor's.
+        if let Some(inner) = self.0.as_ref().filter(|inner| inner.speaks.load(Ordering::Relaxed)) {
             let state = if is_over { Worker::Busy } else { Worker::Serving };
             // A worker beyond the map's end is given connections by the kernel alone.
             let _ = inner.workers.borrow_mut().set(inner.worker, state as u32, 0);

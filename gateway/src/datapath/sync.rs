@@ -64,29 +64,25 @@ pub(super) struct Tables {
 impl Tables {
     /// Over the maps, with what they know already.
     pub(super) fn open(maps: &Maps, config: &Config) -> Result<Self, StageError> {
-        let known: HashMap<_, FrontendKey, Frontend> = maps.typed(map::FRONTENDS)?;
         let sockets = super::load::Definition::entries(maps, map::SOCKETS)?;
         let stride = (sockets / FRONTENDS_MAX).max(1);
         let workers = u32::try_from(config.cpus.len()).unwrap_or(u32::MAX).min(stride).min(WORKERS_MAX);
-        let frontends = Frontends::new(stride, known.iter().filter_map(Result::ok));
-        let (deny, allow) =
-            (Lists::open(maps, map::DENY4, map::DENY6)?, Lists::open(maps, map::ALLOW4, map::ALLOW6)?);
-        Ok(Self {
+        let mut tables = Self {
             pick: config.pick,
             stride,
             workers,
-            frontends,
+            frontends: Frontends::default(),
             installed: BTreeSet::new(),
             has_begun: false,
             cpus: config.cpus.clone(),
             said: Control { workers, ..Control::default() },
-            denied: deny.networks(),
-            allowed: allow.networks(),
+            denied: BTreeSet::new(),
+            allowed: BTreeSet::new(),
             named: BTreeMap::new(),
             counted: BTreeMap::new(),
             totals_counted: Totals::default(),
             ports: maps.typed(map::PORTS)?,
-            known,
+            known: maps.typed(map::FRONTENDS)?,
             control: maps.typed(map::CONTROL)?,
             cpu_workers: maps.typed(map::CPUS)?,
             states: maps.typed(map::WORKERS)?,
@@ -95,9 +91,17 @@ impl Tables {
             counters: maps.typed(map::COUNTERS)?,
             totals: maps.typed(map::TOTALS)?,
             ring: maps.typed(map::EVENTS)?,
-            deny,
-            allow,
-        })
+            deny: Lists::open(maps, map::DENY4, map::DENY6)?,
+            allow: Lists::open(maps, map::ALLOW4, map::ALLOW6)?,
+        };
+        tables.catch_up();
+        Ok(tables)
+    }
+
+    /// Takes the maps as they are now: a predecessor changes them until its last word.
+    pub(super) fn catch_up(&mut self) {
+        self.frontends = Frontends::new(self.stride, self.known.iter().filter_map(Result::ok));
+        (self.denied, self.allowed) = (self.deny.networks(), self.allow.networks());
     }
 
     /// Makes the front ends those that listen. Gives what failed, in words: such connections are served as the kernel
@@ -267,12 +271,12 @@ impl Tables {
     pub(super) fn count(&mut self, metrics: &Metrics) {
         for (id, frontend) in self.named.values() {
             let Ok(now) = self.counters.get(id, 0) else { continue };
-            let now = sum(&now);
+            let now = now.iter().fold(Counters::default(), |sum, one| sum.plus(one));
             let before = self.counted.insert(*id, now).unwrap_or_default();
             frontend.counted(&before, &now);
         }
         if let Ok(now) = self.totals.get(&0, 0) {
-            let now = sum_totals(&now);
+            let now = now.iter().fold(Totals::default(), |sum, one| sum.plus(one));
             metrics.datapath.counted(&self.totals_counted, &now);
             self.totals_counted = now;
         }
@@ -368,35 +372,6 @@ fn forget(counters: &mut PerCpuArray<MapData, Counters>, id: u32) -> Result<(), 
     let cpus = aya::util::nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;
     let zero = PerCpuValues::try_from(vec![Counters::default(); cpus]).map_err(MapError::IoError)?;
     counters.set(id, zero, 0)
-}
-
-fn sum(values: &PerCpuValues<Counters>) -> Counters {
-    values.iter().fold(Counters::default(), |sum, one| Counters {
-        packets: sum.packets + one.packets,
-        bytes: sum.bytes + one.bytes,
-        syns: sum.syns + one.syns,
-        syn_retries: sum.syn_retries + one.syn_retries,
-        slots_overwritten: sum.slots_overwritten + one.slots_overwritten,
-        established: sum.established + one.established,
-        unmatched: sum.unmatched + one.unmatched,
-        unaccepted: sum.unaccepted + one.unaccepted,
-        dropped: std::array::from_fn(|at| sum.dropped[at] + one.dropped[at]),
-        observed: std::array::from_fn(|at| sum.observed[at] + one.observed[at]),
-        allowed: sum.allowed + one.allowed,
-        picked_cpu: sum.picked_cpu + one.picked_cpu,
-        picked_hash: sum.picked_hash + one.picked_hash,
-        picked_kernel: sum.picked_kernel + one.picked_kernel,
-        migrated: sum.migrated + one.migrated,
-    })
-}
-
-fn sum_totals(values: &PerCpuValues<Totals>) -> Totals {
-    values.iter().fold(Totals::default(), |sum, one| Totals {
-        packets: sum.packets + one.packets,
-        fragments: sum.fragments + one.fragments,
-        unreadable: sum.unreadable + one.unreadable,
-        events_lost: sum.events_lost + one.events_lost,
-    })
 }
 
 fn is_busy(error: &MapError) -> bool {

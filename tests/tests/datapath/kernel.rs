@@ -6,7 +6,7 @@ use std::path::Path;
 
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuValues, lpm_trie};
 use aya::programs::{CgroupSkb, ProgramInfo, SchedClassifier, SkReuseport, SockOps, Xdp};
-use aya::{Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions};
+use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use gateway_common::key::{FrontendKey, address};
 use gateway_common::object::{map, program, switch};
 use gateway_common::value::{Control, Counters, Frontend, PORT_ANY, PORT_EXACT, Slot, Totals};
@@ -204,37 +204,16 @@ impl Kernel {
     pub(crate) fn counters(&self, frontend: u32) -> Counters {
         let map = self.ebpf.map(map::COUNTERS).unwrap();
         let counters: PerCpuArray<&MapData, Counters> = map.try_into().unwrap();
-        sum(&counters.get(&frontend, 0).unwrap(), |sum, one: &Counters| {
-            sum.packets += one.packets;
-            sum.bytes += one.bytes;
-            sum.syns += one.syns;
-            sum.syn_retries += one.syn_retries;
-            sum.slots_overwritten += one.slots_overwritten;
-            sum.established += one.established;
-            sum.unmatched += one.unmatched;
-            sum.unaccepted += one.unaccepted;
-            for at in 0..sum.dropped.len() {
-                sum.dropped[at] += one.dropped[at];
-                sum.observed[at] += one.observed[at];
-            }
-            sum.allowed += one.allowed;
-            sum.picked_cpu += one.picked_cpu;
-            sum.picked_hash += one.picked_hash;
-            sum.picked_kernel += one.picked_kernel;
-            sum.migrated += one.migrated;
-        })
+        let each = counters.get(&frontend, 0).unwrap();
+        each.iter().fold(Counters::default(), |sum, one| sum.plus(one))
     }
 
     /// The counts over all packets and CPUs.
     pub(crate) fn totals(&self) -> Totals {
         let map = self.ebpf.map(map::TOTALS).unwrap();
         let totals: PerCpuArray<&MapData, Totals> = map.try_into().unwrap();
-        sum(&totals.get(&0, 0).unwrap(), |sum, one: &Totals| {
-            sum.packets += one.packets;
-            sum.fragments += one.fragments;
-            sum.unreadable += one.unreadable;
-            sum.events_lost += one.events_lost;
-        })
+        let each = totals.get(&0, 0).unwrap();
+        each.iter().fold(Totals::default(), |sum, one| sum.plus(one))
     }
 
     /// The counts of every front end that has any.
@@ -268,10 +247,4 @@ impl Kernel {
 pub(crate) fn now_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     u64::try_from(now.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap()
-}
-
-fn sum<T: Pod + Default>(values: &PerCpuValues<T>, add: impl Fn(&mut T, &T)) -> T {
-    let mut whole = T::default();
-    values.iter().for_each(|one| add(&mut whole, one));
-    whole
 }

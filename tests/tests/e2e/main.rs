@@ -7,6 +7,7 @@ mod bodies;
 mod check;
 mod check_mutations;
 mod clocks;
+mod cluster;
 mod confinement;
 mod connections;
 mod deny;

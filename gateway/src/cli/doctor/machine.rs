@@ -7,6 +7,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::datapath::interfaces;
+
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Machine {
@@ -100,7 +102,6 @@ impl Interface {
     fn read(root: &Path, name: &str, interrupts: &str) -> Self {
         let folder = root.join("sys/class/net").join(name);
         let text = |path: &str| fs::read_to_string(folder.join(path)).unwrap_or_default();
-        let driver = fs::read_link(folder.join("device/driver")).ok();
         let interrupts = own_interrupts(root, &folder, name, interrupts);
         let queue = |number: usize| {
             let of = interrupts.iter().find(|interrupt| receives(&interrupt.name) == Some(number));
@@ -112,7 +113,7 @@ impl Interface {
         };
         Self {
             name: name.to_owned(),
-            driver: driver.and_then(|link| Some(link.file_name()?.to_str()?.to_owned())),
+            driver: interfaces::driver(&folder),
             // -1 or an error where there is no such thing.
             speed_mbits: text("speed").trim().parse().ok(),
             receive: numbered(&folder, "rx-").map(queue).collect(),

@@ -144,7 +144,7 @@ impl KubeSource {
 
     /// The whole set as it is known now; before all of it has been heard of, the empty one.
     pub fn read(&mut self) -> Loaded {
-        if !self.has_begun && !self.is_complete() {
+        if !self.is_complete() {
             return Loaded::default();
         }
         self.has_begun = true;
@@ -158,6 +158,9 @@ impl KubeSource {
 
     /// Whether every kind has been listed, and everything that is named.
     pub fn is_complete(&mut self) -> bool {
+        if self.has_begun {
+            return true;
+        }
         if !self.kinds.iter().all(|watch| *watch.listed.borrow()) {
             return false;
         }
